@@ -1,0 +1,174 @@
+"""Folders of BraTS, of every edition that came as NIfTI.
+
+    2017 to 2021    CASE/CASE_flair.nii.gz  CASE_t1  CASE_t1ce  CASE_t2  CASE_seg     labels: brats2021 (also .nii, as in 2018 and 2020)
+    2023 and later  CASE/CASE-t2f.nii.gz    CASE-t1n CASE-t1c   CASE-t2w CASE-seg     labels: brats2023
+    any             CASE_wt.nii.gz          the whole tumour alone is drawn           labels: wt
+
+Folders may lie at any depth (HGG/, LGG/, institutions). A case is what shares a folder and the part of the name before the suffix.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anymri.domain.case import Cohort, Source, Split, Study
+from anymri.domain.task import Task
+from anymri.errors import InputFileError, UsageError
+from anymri.volumes.store import read_split
+
+CITATION = (
+    "Menze et al., IEEE TMI 34(10), 2015, doi:10.1109/TMI.2014.2377694; Bakas et al., Scientific Data 4:170117, 2017, "
+    "doi:10.1038/sdata.2017.117; Bakas et al., arXiv:1811.02629, 2018; Baid et al., arXiv:2107.02314, 2021"
+)
+LICENCE = "terms of the BraTS edition that the images come from"
+
+_UNDERSCORE = {"_flair": "FLAIR", "_t1": "T1", "_t1ce": "T1c", "_t2": "T2"}
+_DASH = {"-t2f": "FLAIR", "-t1n": "T1", "-t1c": "T1c", "-t2w": "T2"}
+_IMAGES = {**_UNDERSCORE, **_DASH}
+# Suffix of a label file → the scheme of the editions that use it.
+_LABELS = {"_seg": "brats2021", "-seg": "brats2023", "_wt": "wt"}
+_STRAY_LABEL = "_segm"  # BraTS 2020, training case 355: W39_1998.09.19_Segm.nii beside images that are named as usual.
+_SUFFIXES = (*_IMAGES, *_LABELS)
+
+
+@dataclass
+class _Found:
+    """What was seen of one case so far."""
+
+    folder: Path
+    name: str
+    images: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    labels: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+
+def find_brats(source: Path, task: Task, *, scheme: str | None = None) -> Cohort:
+    """Return the cases of a BraTS folder. Cases that lack modalities or labels are normal; what is not used is listed with the reason.
+
+    Args:
+        source: Folder; its splits.json, if it has one, gives the folds.
+        task: What the cases are for; its modalities must be those of BraTS.
+        scheme: Label scheme of the _seg files, if not the one of their edition.
+
+    Raises:
+        InputFileError: If the folder is missing or holds no case.
+        UsageError: If the task has other modalities.
+        LabelSchemeError: If the task has no such scheme.
+    """
+    strange = [n for n in task.modalities.names if n not in _IMAGES.values()]
+    if strange:
+        raise UsageError(f"BraTS folders hold no {', '.join(strange)}; task {task.name} needs another layout")
+    if scheme is not None:
+        task.scheme(scheme)
+    if not source.is_dir():
+        raise InputFileError(f"{source}: is not a folder; expected one with BraTS cases in it")
+    left_out: list[tuple[Path, str]] = []
+    found = _gather(source, left_out)
+    studies = [s for f in found if (s := _study(f, scheme, left_out)) is not None]
+    studies = _distinct(studies, left_out)
+    if not studies:
+        reason = f" ({left_out[0][0].name}: {left_out[0][1]})" if left_out else ""
+        raise InputFileError(f"{source}: holds no BraTS case{reason}; expected files such as CASE_flair.nii.gz or CASE-t2f.nii.gz at any depth")
+    split = _split(source, {s.name for s in studies})
+    return Cohort(source.resolve().name, tuple(studies), tuple(left_out), LICENCE, CITATION, split)
+
+
+def _walk(source: Path) -> Iterator[Path]:
+    """Yield every file below a folder, sorted; links are followed, each real folder once, so that loops end."""
+    seen: set[str] = set()
+    for folder, children, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            children.clear()
+            continue
+        seen.add(real)
+        children[:] = sorted(c for c in children if not c.startswith("."))
+        yield from (Path(folder, f) for f in sorted(files) if not f.startswith("."))
+
+
+def _stem(path: Path) -> str | None:
+    for ending in (".nii.gz", ".nii"):
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)]
+    return None
+
+
+def _gather(source: Path, left_out: list[tuple[Path, str]]) -> list[_Found]:
+    found: dict[tuple[Path, str], _Found] = {}
+    strays: list[Path] = []
+    for path in _walk(source):
+        stem = _stem(path)
+        if stem is None:
+            if path.suffix.lower() in (".mha", ".mhd", ".nrrd"):
+                left_out.append((path, "not NIfTI; convert it to .nii.gz first"))
+            continue
+        suffix = next((s for s in _SUFFIXES if stem.lower().endswith(s) and len(stem) > len(s)), None)
+        if suffix is None:
+            if stem.lower().endswith(_STRAY_LABEL):
+                strays.append(path)
+            else:
+                left_out.append((path, f"its name ends in none of {', '.join(_SUFFIXES)}"))
+            continue
+        name = stem[: -len(suffix)]
+        case = found.setdefault((path.parent, name), _Found(path.parent, name))
+        if suffix in _IMAGES:
+            case.images[_IMAGES[suffix]].append(path)
+        else:
+            case.labels[suffix].append(path)
+    for path in strays:
+        beside = [f for f in found.values() if f.folder == path.parent]
+        if len(beside) == 1 and not beside[0].labels:
+            beside[0].labels["_seg"].append(path)
+        else:
+            left_out.append((path, "a label map whose case cannot be told from its name"))
+    return list(found.values())
+
+
+def _study(found: _Found, scheme: str | None, left_out: list[tuple[Path, str]]) -> Study | None:
+    where = found.folder / found.name
+    twice = [(n, p) for n, p in (*found.images.items(), *found.labels.items()) if len(p) > 1]
+    if twice:
+        name, paths = twice[0]
+        left_out.append((where, f"{name.strip('_-')} is there twice: {' and '.join(p.name for p in paths)}; remove one"))
+        return None
+    if not found.images:
+        left_out.append((where, "has labels but no image"))
+        return None
+    labels = dict(found.labels)
+    drawn = [s for s in ("_seg", "-seg", "_wt") if s in labels]
+    if "_seg" in labels and "-seg" in labels:
+        left_out.append((where, f"has two label maps: {labels['_seg'][0].name} and {labels['-seg'][0].name}; remove one"))
+        return None
+    for spare in drawn[1:]:
+        left_out.append((labels[spare][0], f"{labels[drawn[0]][0].name} tells more"))
+    images = {n: Source(p[0]) for n, p in found.images.items()}
+    if not drawn:
+        return Study(found.name, images)
+    edition = _LABELS[drawn[0]]
+    return Study(found.name, images, Source(labels[drawn[0]][0]), edition if drawn[0] == "_wt" else scheme or edition)
+
+
+def _distinct(studies: list[Study], left_out: list[tuple[Path, str]]) -> list[Study]:
+    """Return the studies sorted by name, without those that share theirs: which one is meant cannot be told."""
+    by_name: dict[str, list[Study]] = defaultdict(list)
+    for study in studies:
+        by_name[study.name].append(study)
+    for same in (s for s in by_name.values() if len(s) > 1):
+        folders = [next(iter(s.images.values())).path.parent for s in same]
+        left_out.extend((folder, f"{same[0].name} is also in {folders[0 if i else 1]}; rename or remove one") for i, folder in enumerate(folders))
+    return [same[0] for _, same in sorted(by_name.items()) if len(same) == 1]
+
+
+def _split(source: Path, names: set[str]) -> Split | None:
+    path = source / "splits.json"
+    if not path.is_file():
+        return None
+    split = read_split(path)
+    missing = [n for part in (*split.folds, split.train_only) for n in part if n not in names]
+    if missing:
+        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise InputFileError(f"{path}: names {len(missing)} cases that are not there: {shown}; add them or take them out of the file")
+    return split

@@ -1,0 +1,295 @@
+"""A prepared case on disk: a folder of chunked, compressed arrays and ``case.json``; and the cohort around it.
+
+    PREPARED/cohort.json            what was prepared from what, with licence and citation
+    PREPARED/splits.json            {"folds": [[names], …], "train_only": [names]}
+    PREPARED/cases/NAME/case.json   grids, modalities at hand, hashes, steps
+                        image.b2nd  int16, (M at hand, D, H, W): z-scores in steps of 1/64
+                        labels.b2nd uint8, (D, H, W): bit r set ⇔ the voxel belongs to region r of the task
+                        truth.b2nd  the same on the patient's own grid
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from anymri.domain.case import Case, Lattice, Split
+from anymri.errors import CaseError, OutputError
+from anymri.volumes.volume import Array, Box, Grid, Volume
+
+STEP = 1.0 / 64.0  # What an intensity is rounded to by the preparation, so that int16 holds it without loss.
+_CASES = "cases"
+
+
+@dataclass(frozen=True)
+class CohortRecord:
+    """What cohort.json says of a folder of prepared cases.
+
+    Attributes:
+        name: For tables.
+        task: Name of the task the cases were prepared for.
+        scheme: Label scheme of the references; None if there are none or several.
+        cases: Names of the cases, in order.
+        left_out: What was found and not used: (path or case, reason).
+        licence: Terms under which the images may be used, if known.
+        citation: What to cite, if known.
+    """
+
+    name: str
+    task: str
+    cases: tuple[str, ...]
+    scheme: str | None = None
+    left_out: tuple[tuple[str, str], ...] = ()
+    licence: str = ""
+    citation: str = ""
+
+
+def case_folder(prepared: Path, name: str) -> Path:
+    """Return where a case of a prepared cohort lies."""
+    return prepared / _CASES / name
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON under a temporary name, then rename it.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with _ignored():
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
+
+
+@contextmanager
+def _ignored() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        return
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaseError(f"{path}: not found; expected {what}; run 'anymri prepare' first") from None
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{path}: cannot be read ({error}); expected {what}; prepare it again") from error
+    if not isinstance(content, dict):
+        raise CaseError(f"{path}: holds {type(content).__name__}; expected {what}; prepare it again")
+    return content
+
+
+def _store(path: Path, array: Array, chunk: tuple[int, ...], block: tuple[int, ...]) -> None:
+    shape = array.shape
+    chunks = tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
+    blocks = tuple(min(b, c) for b, c in zip(block, chunks, strict=True))
+    settings = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
+    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=settings)
+
+
+def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | None, truth: Array | None) -> None:
+    """Write a prepared case: the folder appears whole or not at all. A folder of that name is replaced.
+
+    Args:
+        folder: Where to.
+        case: What case.json shall say.
+        image_MDHW: Intensities of the modalities at hand, multiples of 1/64, float32.
+        labels_DHW: Region bits on the prepared grid, if there is a reference.
+        truth: Region bits on the patient's own grid, if there is a reference.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _store(temporary / "image.b2nd", np.rint(image_MDHW / STEP).astype(np.int16), (1, 64, 64, 64), (1, 32, 32, 32))
+        if labels_DHW is not None:
+            _store(temporary / "labels.b2nd", labels_DHW.astype(np.uint8), (64, 64, 64), (32, 32, 32))
+        if truth is not None:
+            _store(temporary / "truth.b2nd", truth.astype(np.uint8), (64, 64, 64), (32, 32, 32))
+        text = json.dumps(dataclasses.asdict(case), indent=2, ensure_ascii=False)
+        (temporary / "case.json").write_text(text + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(f"{folder}: cannot be written ({error}); free some space or choose another folder") from error
+
+
+def read_case(folder: Path) -> Case:
+    """Return what case.json says.
+
+    Raises:
+        CaseError: If it is missing or damaged.
+    """
+    path = folder / "case.json"
+    content = _read_json(path, "a prepared case")
+    try:
+        return Case(
+            name=content["name"],
+            task=content["task"],
+            modalities=tuple(content["modalities"]),
+            known_regions=tuple(content["known_regions"]),
+            grid=_lattice(content["grid"]),
+            native=_lattice(content["native"]),
+            scheme=content["scheme"],
+            sources=content["sources"],
+            intensity=content["intensity"],
+            steps=tuple(content["steps"]),
+            version=content["version"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); delete the folder and prepare the case again") from error
+
+
+def _lattice(content: dict[str, Any]) -> Lattice:
+    d, h, w = (int(n) for n in content["shape"])
+    rows = tuple(tuple(float(v) for v in row) for row in content["affine"])
+    if len(rows) != 4 or any(len(row) != 4 for row in rows):
+        raise ValueError("the affine is not 4 by 4")
+    return Lattice((d, h, w), rows)  # type: ignore[arg-type]
+
+
+def _open(folder: Path, name: str) -> Any:
+    path = folder / name
+    if not path.is_file():
+        raise CaseError(f"{path}: not found; the prepared case has none, or is incomplete: delete the folder and prepare it again")
+    try:
+        return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CaseError(f"{path}: damaged ({error}); delete the case's folder and prepare it again") from error
+
+
+def _read(folder: Path, name: str, where: tuple[slice, ...]) -> Array:
+    stored = _open(folder, name)
+    try:
+        return np.asarray(stored[where])
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CaseError(f"{folder / name}: damaged ({error}); delete the case's folder and prepare it again") from error
+
+
+def read_image(folder: Path, box: Box | None = None) -> Array:
+    """Return the stored intensities, or a box of them: float32, shape (M at hand, d, h, w).
+
+    Raises:
+        CaseError: If they are missing or damaged.
+    """
+    where = (slice(None), *(box or (slice(None),) * 3))
+    return _read(folder, "image.b2nd", where).astype(np.float32) * np.float32(STEP)
+
+
+def read_labels(folder: Path, box: Box | None = None) -> Array:
+    """Return the region bits on the prepared grid, or a box of them: uint8, shape (d, h, w).
+
+    Raises:
+        CaseError: If the case has no reference or it is damaged.
+    """
+    return _read(folder, "labels.b2nd", box or (slice(None),) * 3)
+
+
+def has_labels(folder: Path) -> bool:
+    """Return whether a prepared case has a reference."""
+    return (folder / "labels.b2nd").is_file()
+
+
+def read_truth(folder: Path) -> Volume:
+    """Return the region bits on the patient's own grid, uint8.
+
+    Raises:
+        CaseError: If the case has no reference or it is damaged.
+    """
+    return Volume(_read(folder, "truth.b2nd", (slice(None),) * 3), Grid.from_lattice(read_case(folder).native))
+
+
+def list_cases(prepared: Path) -> tuple[Path, ...]:
+    """Return the folders of all complete cases, sorted by name.
+
+    Raises:
+        CaseError: If there is none.
+    """
+    root = prepared / _CASES
+    folders = sorted(p.parent for p in root.glob("*/case.json") if not p.parent.name.startswith(".")) if root.is_dir() else []
+    if not folders:
+        raise CaseError(f"{prepared}: holds no prepared case; expected {_CASES}/NAME/case.json; run 'anymri prepare' first")
+    return tuple(folders)
+
+
+def write_cohort(prepared: Path, record: CohortRecord, split: Split) -> None:
+    """Write cohort.json and splits.json.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
+    write_split(prepared / "splits.json", split)
+    write_json(prepared / "cohort.json", dataclasses.asdict(record))
+
+
+def read_cohort(prepared: Path) -> tuple[CohortRecord, Split]:
+    """Return what cohort.json and splits.json say.
+
+    Raises:
+        CaseError: If one is missing or damaged.
+    """
+    path = prepared / "cohort.json"
+    content = _read_json(path, "a prepared cohort")
+    try:
+        record = CohortRecord(
+            name=str(content["name"]),
+            task=str(content["task"]),
+            cases=tuple(str(n) for n in content["cases"]),
+            scheme=content["scheme"],
+            left_out=tuple((str(p), str(reason)) for p, reason in content["left_out"]),
+            licence=str(content["licence"]),
+            citation=str(content["citation"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); run 'anymri prepare' again") from error
+    return record, read_split(prepared / "splits.json")
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write the folds of a cohort.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
+    write_json(path, {"folds": [list(names) for names in split.folds], "train_only": list(split.train_only)})
+
+
+def read_split(path: Path) -> Split:
+    """Return the folds that a splits.json describes.
+
+    Raises:
+        CaseError: If it is missing, damaged, or a case is in it twice.
+    """
+    expected = 'folds as {"folds": [["case", …], …], "train_only": ["case", …]}'
+    content = _read_json(path, expected)
+    folds, alone = content.get("folds"), content.get("train_only", [])
+    lists = [*folds, alone] if isinstance(folds, list) else [None]
+    if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists):
+        raise CaseError(f"{path}: does not describe folds; expected {expected}")
+    names = [n for part in lists for n in part]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise CaseError(f"{path}: {', '.join(twice[:5])} stands in it more than once; every case belongs to one fold")
+    return Split(tuple(tuple(part) for part in folds), tuple(alone))
