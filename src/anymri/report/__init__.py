@@ -1,0 +1,1 @@
+"""Score tables and patients → pictures, pages and tables that stand by themselves."""

@@ -1,0 +1,89 @@
+"""One patient → a page that stands by itself: the picture, the volumes, what was missing, where it came from."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from anymri.domain.task import Task
+from anymri.errors import InputFileError
+from anymri.report.files import write_atomically
+from anymri.report.preview import rings, write_preview
+
+__all__ = ["write_patient_page", "write_preview"]
+
+
+def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path, task: Task) -> None:
+    """Write one HTML file that shows a segmented patient; it refers to nothing outside itself.
+
+    Args:
+        path: Where to write; replaced only when the page is complete.
+        summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
+            ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``expected_dice``
+            (region → lowest and highest).
+        preview_png: The picture, as ``write_preview`` leaves it.
+        task: Names and colours of what is shown.
+
+    Raises:
+        InputFileError: If the picture cannot be read.
+        OutputError: If the page cannot be written.
+    """
+    import jinja2
+
+    try:
+        picture = preview_png.read_bytes()
+    except OSError as error:
+        raise InputFileError(
+            f"{preview_png}: cannot be read ({error.strerror}); the page shows this picture, write it first"
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("anymri.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("patient.html.j2").render(
+        summary={"expected_dice": {}, **summary},
+        task=task,
+        rings=rings(task),
+        rows=_rows(summary, task),
+        durations=[(step.replace("_", " "), f"{seconds:.1f} s") for step, seconds in summary["seconds"].items()],
+        picture=base64.b64encode(picture).decode("ascii"),
+        alternative=_alternative(summary),
+    )
+    write_atomically(path, page.encode("utf-8"))
+
+
+def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
+    """Return the lines of the table of volumes, outermost region first."""
+    expected = summary.get("expected_dice") or {}
+    return [
+        {
+            "name": region.name,
+            "description": region.description,
+            "volume": _millilitres(summary["volumes_ml"].get(region.name)),
+            "expected": _interval(expected.get(region.name)),
+        }
+        for region in task.regions
+    ]
+
+
+def _millilitres(volume_ml: float | None) -> str:
+    """Return a volume as people read it; small ones keep two digits, because a lesion of 0.04 ml is not nothing."""
+    if volume_ml is None:
+        return "unknown"
+    return f"{volume_ml:.2f}" if volume_ml < 1 else f"{volume_ml:.1f}"
+
+
+def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
+    """Return a range as people read it."""
+    return "unknown" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
+
+
+def _alternative(summary: Mapping[str, Any]) -> str:
+    """Return what the picture shows, for those who do not see it."""
+    volumes = ", ".join(f"{region} {_millilitres(volume)} ml" for region, volume in summary["volumes_ml"].items())
+    return f"Slices of {', '.join(summary['modalities_used'])} of {summary['name']} with the mask as contours: {volumes}."

@@ -1,0 +1,286 @@
+"""One patient → one picture: slices through the tumour in three planes, the mask as contours."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anymri.domain.task import Task
+from anymri.errors import GridMismatchError, UsageError
+from anymri.report.files import write_atomically
+from anymri.volumes.volume import Array, Box, Grid, Volume, bounding_box, reoriented, same_grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _PAPER = "#e8e8e8", "#101010"
+_DOTS_PER_INCH = 110
+_PANEL, _GAP, _SIDE, _FOOT = 2.6, 0.04, 0.3, 0.42  # inches
+_LEGEND_ENTRY, _LINE = 2.3, 0.17  # inches
+# Rings touch. Contours drawn a little inside each ring lie side by side instead of on top of each other.
+_CONTOUR_LEVEL = 0.7
+_WINDOW_PERCENTILES = (0.5, 99.5)
+_MARGIN_VOXELS = 3
+_ORIENTATION = "LPS"
+_DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # towards negative and positive world coordinates, which are RAS+
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The part of a region that lies in none of the regions nested inside it.
+
+    Attributes:
+        classes: Class indices as they stand in a mask.
+        label: For legends, such as "ED: whole tumour outside TC".
+        colour: RGB hex.
+    """
+
+    classes: tuple[int, ...]
+    label: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """How one anatomical plane is cut from an array whose axes run to the patient's left, to the back and up.
+
+    Attributes:
+        name: For people.
+        axis: Array axis that the plane is perpendicular to.
+        across: Array axis that runs from left to right of the picture.
+        down: Array axis that runs from top to bottom.
+        reverse_down: The head would be at the bottom otherwise.
+        letters: Directions at the left, right, top and bottom edge of the picture.
+    """
+
+    name: str
+    axis: int
+    across: int
+    down: int
+    reverse_down: bool
+    letters: tuple[str, str, str, str]
+
+    def cut(self, array: Array, position: int) -> Array:
+        """Return one slice as it is seen, rows from top to bottom."""
+        seen = np.moveaxis(array, (self.down, self.across, self.axis), (0, 1, 2))[:, :, position]
+        return seen[::-1] if self.reverse_down else seen
+
+
+_PLANES = (
+    _Plane("axial", 2, 0, 1, False, ("R", "L", "A", "P")),
+    _Plane("coronal", 1, 0, 2, True, ("R", "L", "S", "I")),
+    _Plane("sagittal", 0, 1, 2, True, ("A", "P", "S", "I")),
+)
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Where things stand on the picture, in inches from its left and top."""
+
+    width: float
+    height: float
+    head: float
+    panel_heights: tuple[float, ...]
+
+    def box(self, column: int, row: int) -> tuple[float, float, float, float]:
+        """Return a panel's place as matplotlib wants it: fractions, from the bottom."""
+        left = _SIDE + column * (_PANEL + _GAP)
+        bottom = self.head + sum(self.panel_heights[: row + 1]) + row * _GAP
+        return left / self.width, 1 - bottom / self.height, _PANEL / self.width, self.panel_heights[row] / self.height
+
+
+def rings(task: Task) -> tuple[Ring, ...]:
+    """Return what a picture outlines, outermost first: each region without those nested inside it."""
+    found: list[Ring] = []
+    for region, inner, colour in zip(task.regions, (*task.regions[1:], None), task.colours, strict=True):
+        own = tuple(name for name in region.classes if inner is None or name not in inner.classes)
+        label = f"{' and '.join(own)}: {region.description}" + (f" outside {inner.name}" if inner else "")
+        found.append(Ring(tuple(task.classes.index(name) for name in own), label, colour))
+    return tuple(found)
+
+
+def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: Task) -> None:
+    """Write a PNG: a column per modality at hand; axial, coronal and sagittal slices as rows; the mask as contours.
+
+    Each plane is cut where the mask is largest, or through the middle if the mask is empty. Sides are as radiologists expect
+    them: the patient's right is on the left of the picture, as the affine tells it.
+
+    Args:
+        path: Where to write; replaced only when the picture is complete.
+        images: Modality name → image, for those at hand.
+        mask: Class indices of the task, 0 background, on the grid of the images.
+        task: Gives the order of the columns and the colours.
+
+    Raises:
+        UsageError: If there is no image, or one of a modality that the task does not have.
+        GridMismatchError: If an image is on another grid than the mask.
+        OutputError: If the file cannot be written.
+    """
+    shown = task.modalities.subset(images)
+    if not shown.names:
+        raise UsageError("a preview needs at least one image; none was given")
+    for name in shown.names:
+        if not same_grid(images[name].grid, mask.grid):
+            raise GridMismatchError(f"preview: image {name} and the mask are on different grids; bring them onto one first")
+    upright = {name: reoriented(images[name], _ORIENTATION) for name in shown.names}
+    figure = _drawn(upright, reoriented(mask, _ORIENTATION), task)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, facecolor=_PAPER)
+    write_atomically(path, png.getvalue())
+
+
+def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
+    """Return the whole picture; all volumes are upright by now."""
+    from matplotlib.figure import Figure
+
+    box = _box_shown(images, mask)
+    labels = mask.array[box]
+    cuts = [_largest_cut(labels > 0, plane.axis) for plane in _PLANES]
+    extents_mm = [_extent_mm(labels.shape, mask.grid.spacing_mm, plane) for plane in _PLANES]
+    sheet = _sheet(extents_mm, columns=len(images), entries=len(task.regions))
+    figure = Figure(figsize=(sheet.width, sheet.height), facecolor=_PAPER)
+    for row, (plane, cut, extent_mm) in enumerate(zip(_PLANES, cuts, extents_mm, strict=True)):
+        left, bottom, _, height = sheet.box(0, row)
+        label = f"{plane.name}, {_position(mask.grid, plane, cut + int(box[plane.axis].start))}"
+        figure.text(left / 2, bottom + height / 2, label, color=_INK, ha="center", va="center", rotation=90, fontsize=8)
+        outlined = plane.cut(labels, cut)
+        for column, image in enumerate(images.values()):
+            axes = figure.add_axes(sheet.box(column, row), facecolor=_PAPER)
+            _show(axes, plane.cut(image.array[box], cut), extent_mm, _window(image.array[box]))
+            _outline(axes, outlined, extent_mm, task)
+            _letter(axes, plane)
+    _caption(figure, sheet, tuple(images), task, empty=not labels.any())
+    return figure
+
+
+def _box_shown(images: Mapping[str, Volume], mask: Volume) -> Box:
+    """Return the box of all that is not background, with a margin."""
+    something = mask.array > 0
+    for image in images.values():
+        something = something | (np.nan_to_num(image.array) != 0)
+    return bounding_box(something, margin=_MARGIN_VOXELS)
+
+
+def _largest_cut(tumour: Array, axis: int) -> int:
+    """Return the position along an axis where the tumour's cross-section is largest, of several the middle one."""
+    areas = tumour.sum(axis=tuple(a for a in range(3) if a != axis))
+    largest = np.flatnonzero(areas == areas.max())
+    return int(largest[len(largest) // 2])
+
+
+def _extent_mm(shape: tuple[int, ...], spacing_mm: tuple[float, ...], plane: _Plane) -> tuple[float, float]:
+    """Return width and height of a plane."""
+    return shape[plane.across] * spacing_mm[plane.across], shape[plane.down] * spacing_mm[plane.down]
+
+
+def _position(grid: Grid, plane: _Plane, cut: int) -> str:
+    """Return where a slice lies as viewers say it, "S 42 mm"; of an oblique one, where its middle lies."""
+    middle = (np.array(grid.shape) - 1) / 2
+    middle[plane.axis] = cut
+    millimetres = round(float((grid.affine @ (*middle, 1.0))[plane.axis]))
+    return f"{_DIRECTIONS[plane.axis][millimetres >= 0]} {abs(millimetres)} mm"
+
+
+def _sheet(extents_mm: list[tuple[float, float]], *, columns: int, entries: int) -> _Sheet:
+    """Lay out the picture: one scale for all planes, so that a centimetre is as long in each of them."""
+    scale = _PANEL / max(width for width, _ in extents_mm)
+    heights = tuple(max(height * scale, 0.3) for _, height in extents_mm)
+    width = _SIDE + columns * (_PANEL + _GAP)
+    head = _LINE * (math.ceil(entries / _legend_columns(width)) + 2.0)
+    return _Sheet(width, head + sum(heights) + _GAP * len(heights) + _FOOT, head, heights)
+
+
+def _legend_columns(width: float) -> int:
+    """Return how many legend entries fit side by side."""
+    return max(1, int(width / _LEGEND_ENTRY))
+
+
+def _window(array: Array) -> tuple[float, float]:
+    """Return the intensities shown as black and white: percentiles, because a few bright vessels would darken all else."""
+    inside = array[np.isfinite(array) & (array != 0)]
+    if inside.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(inside, _WINDOW_PERCENTILES)
+    return float(low), max(float(high), float(low) + 1e-6)
+
+
+def _show(axes: Axes, seen: Array, extent_mm: tuple[float, float], window: tuple[float, float]) -> None:
+    """Draw one slice in grey at its true proportions."""
+    width, height = extent_mm
+    # Exactly zero is background in every stripped image; it must not turn grey where intensities are z-scores.
+    background = ~np.isfinite(seen) | (seen == 0)
+    axes.imshow(
+        np.ma.masked_array(seen, background),
+        cmap="gray",
+        vmin=window[0],
+        vmax=window[1],
+        extent=(0, width, height, 0),
+        interpolation="bilinear",
+        interpolation_stage="data",
+        aspect="equal",
+    )
+    axes.set_axis_off()
+
+
+def _outline(axes: Axes, labels: Array, extent_mm: tuple[float, float], task: Task) -> None:
+    """Draw the contours of every ring that this slice meets."""
+    rows, columns = labels.shape
+    # A border of background closes the contours of what touches the edge.
+    across = (np.arange(columns + 2) - 0.5) * extent_mm[0] / columns
+    down = (np.arange(rows + 2) - 0.5) * extent_mm[1] / rows
+    for ring in rings(task):
+        inside = np.pad(np.isin(labels, ring.classes), 1)
+        if inside.any():
+            axes.contour(across, down, inside.astype(np.float32), levels=[_CONTOUR_LEVEL], colors=[ring.colour], linewidths=1.1)
+
+
+def _letter(axes: Axes, plane: _Plane) -> None:
+    """Mark the four directions at the edges of a panel."""
+    places = (
+        (0.015, 0.5, "left", "center"),
+        (0.985, 0.5, "right", "center"),
+        (0.5, 0.985, "center", "top"),
+        (0.5, 0.015, "center", "bottom"),
+    )
+    for letter, (x, y, horizontal, vertical) in zip(plane.letters, places, strict=True):
+        axes.text(x, y, letter, transform=axes.transAxes, color=_INK, fontsize=7, ha=horizontal, va=vertical)
+
+
+def _caption(figure: Figure, sheet: _Sheet, shown: tuple[str, ...], task: Task, *, empty: bool) -> None:
+    """Write the legend and the modalities above, and below what must be known of the picture."""
+    from matplotlib.lines import Line2D
+
+    if empty:
+        figure.text(
+            0.5, 1 - _LINE / sheet.height, "No tumour found. Middle slices.", color=_INK, ha="center", va="center", fontsize=11
+        )
+    else:
+        figure.legend(
+            handles=[Line2D([], [], color=ring.colour, linewidth=2.5, label=ring.label) for ring in rings(task)],
+            loc="upper center",
+            bbox_to_anchor=(0.5, 1 - 0.4 * _LINE / sheet.height),
+            ncols=_legend_columns(sheet.width),
+            frameon=False,
+            fontsize=8,
+            labelcolor=_INK,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=1.4,
+        )
+    for column, name in enumerate(shown):
+        left, bottom, width, height = sheet.box(column, 0)
+        figure.text(left + width / 2, bottom + height + 0.3 * _LINE / sheet.height, name, color=_INK, ha="center", fontsize=11)
+    missing = task.modalities.subset(shown).missing
+    lines = (
+        (f"Missing: {', '.join(missing)}. " if missing else "") + "R is the patient's right.",
+        "Research use only. Not a medical device.",
+    )
+    for line, text in enumerate(reversed(lines)):
+        figure.text(_SIDE / 3 / sheet.width, (0.6 + line) * _LINE / sheet.height, text, color=_INK, fontsize=8)

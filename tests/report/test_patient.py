@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anymri.domain.task import GLIOMA, PROSTATE
+from anymri.errors import InputFileError, OutputError
+from anymri.report.patient import write_patient_page
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+PICTURE = b"\x89PNG\r\n\x1a\n anything"
+
+
+class _Page(HTMLParser):
+    """Checks that tags are closed in order and keeps attributes and words."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def _summary(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "patient 7",
+        "task": "glioma",
+        "modalities_used": ["FLAIR", "T1c"],
+        "modalities_missing": ["T1", "T2"],
+        "volumes_ml": {"WT": 123.456, "TC": 20.0, "ET": 0.042},
+        "weights": {"name": "ccsd-small", "sha256": "ab" * 32, "method": "ccsd"},
+        "versions": {"anymri": "0.1.0", "torch": "2.13.0"},
+        "seconds": {"prepare": 1.25, "network": 3.0},
+        "warnings": [],
+        **changes,
+    }
+
+
+def _written(folder: Path, summary: dict[str, Any]) -> tuple[str, _Page]:
+    (folder / "preview.png").write_bytes(PICTURE)
+    write_patient_page(folder / "report.html", summary, folder / "preview.png", GLIOMA)
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = _Page(text)
+    assert page.open == []
+    return text, page
+
+
+def test_the_page_says_all_that_must_be_known(tmp_path: Path) -> None:
+    text, page = _written(tmp_path, _summary())
+    for words in (
+        "Research use only. Not a medical device.",
+        "123.5",
+        "20.0",
+        "0.04",
+        "FLAIR, fluid-attenuated inversion recovery (T2-FLAIR) yes",
+        "T2, T2-weighted missing",
+        "ccsd-small",
+        "ab" * 32,
+        "torch 2.13.0",
+        "Time, prepare 1.2 s",
+        "ED: whole tumour outside TC",
+    ):
+        assert words in page.text
+    assert "Warnings" not in page.text and "Expected" not in page.text
+    assert base64.b64encode(PICTURE).decode() in text
+
+
+def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
+    text, page = _written(tmp_path, _summary())
+    assert not re.search(r"https?:|//|@import|url\(|<script|<link|\son\w+=", text.replace("data:image/png;base64,", ""))
+    sources = [value for _, attributes in page.tags for key, value in attributes.items() if key in ("src", "href")]
+    assert len(sources) == 1 and str(sources[0]).startswith("data:image/png;base64,")
+
+
+def test_the_page_can_be_read_by_everybody(tmp_path: Path) -> None:
+    _, page = _written(tmp_path, _summary())
+    tags = [tag for tag, _ in page.tags]
+    assert dict(page.tags)["html"] == {"lang": "en"}
+    assert tags.count("h1") == 1 and tags.count("main") == 1
+    (picture,) = (attributes for tag, attributes in page.tags if tag == "img")
+    assert "WT 123.5 ml" in str(picture["alt"])
+    assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+    named = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {attributes["aria-labelledby"] for tag, attributes in page.tags if tag == "section"} == named
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_contrast_is_high_enough(tmp_path: Path, scheme: str) -> None:
+    text, _ = _written(tmp_path, _summary())
+    light, dark = re.findall(r":root \{(.*?)\}", text)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", light if scheme == "light" else dark))
+
+    def luminance(colour: str) -> float:
+        parts = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    for ink, paper in (("ink", "paper"), ("quiet", "paper"), ("alert-ink", "alert")):
+        high, low = sorted((luminance(colours[ink]), luminance(colours[paper])), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 7
+
+
+def test_names_from_files_cannot_become_markup(tmp_path: Path) -> None:
+    nasty = '"><script>alert(1)</script>'
+    text, _ = _written(tmp_path, _summary(name=nasty, warnings=[nasty]))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+
+
+def test_warnings_and_expected_agreement_are_shown_if_known(tmp_path: Path) -> None:
+    summary = _summary(warnings=["T1c is missing"], expected_dice={"WT": [0.8, 0.91], "TC": (0.5, 0.7)})
+    _, page = _written(tmp_path, summary)
+    assert "Warnings" in page.text and "T1c is missing" in page.text
+    assert "0.80 to 0.91" in page.text and "0.50 to 0.70" in page.text and "unknown" in page.text
+
+
+def test_another_task_has_its_own_words(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(PICTURE)
+    summary = _summary(modalities_used=["ADC"], modalities_missing=["T2w", "DWI"], volumes_ml={"PG": 30.0})
+    write_patient_page(tmp_path / "r.html", summary, tmp_path / "p.png", PROSTATE)
+    page = _Page((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert "PG, prostate gland 30.0" in page.text and "LES, lesion unknown" in page.text
+
+
+def test_faults_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="preview.png: cannot be read"):
+        write_patient_page(tmp_path / "r.html", _summary(), tmp_path / "preview.png", GLIOMA)
+    (tmp_path / "preview.png").write_bytes(PICTURE)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_patient_page(tmp_path / "preview.png" / "r.html", _summary(), tmp_path / "preview.png", GLIOMA)
+    assert [p.name for p in tmp_path.iterdir()] == ["preview.png"]
