@@ -115,7 +115,7 @@ def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: 
     Args:
         path: Where to write; replaced only when the picture is complete.
         images: Modality name → image, for those at hand.
-        mask: Class indices of the task, 0 background, on the grid of the images.
+        mask: Class indices of the task, 0 background, on the grid of the images; the order of axes may differ between them.
         task: Gives the order of the columns and the colours.
 
     Raises:
@@ -126,11 +126,12 @@ def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: 
     shown = task.modalities.subset(images)
     if not shown.names:
         raise UsageError("a preview needs at least one image; none was given")
-    for name in shown.names:
-        if not same_grid(images[name].grid, mask.grid):
-            raise GridMismatchError(f"preview: image {name} and the mask are on different grids; bring them onto one first")
     upright = {name: reoriented(images[name], _ORIENTATION) for name in shown.names}
-    figure = _drawn(upright, reoriented(mask, _ORIENTATION), task)
+    upright_mask = reoriented(mask, _ORIENTATION)
+    for name, image in upright.items():
+        if not same_grid(image.grid, upright_mask.grid):
+            raise GridMismatchError(f"preview: image {name} and the mask are on different grids; bring them onto one first")
+    figure = _drawn(upright, upright_mask, task)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, facecolor=_PAPER)
     write_atomically(path, png.getvalue())
