@@ -1,0 +1,1 @@
+"""The words of the field: modalities, regions, tasks, cases. Standard library only."""

@@ -1,0 +1,55 @@
+"""Every error that a user can cause, as one tree.
+
+    AnymriError
+    ├── UsageError            options that contradict each other, unknown names
+    ├── InputFileError        a file is missing, unreadable, truncated or of the wrong type
+    │   ├── ImageContentError NaN or constant voxels, a wrong number of dimensions, a skull
+    │   └── GridMismatchError shapes, affines or spacings that do not agree
+    ├── LabelSchemeError      label values that the declared scheme does not know
+    ├── CaseError             a prepared case or cohort that is damaged or does not fit
+    ├── WeightsError          weights that cannot be trusted or do not fit the task
+    ├── OutputError           a place that cannot be written
+    └── TrainingError         a run that diverged or cannot be resumed
+
+A message is one line: which file, what was found, what was expected, what to do. The command line prints it and exits with 2.
+"""
+
+
+class AnymriError(Exception):
+    """Base of all errors that a user can cause and mend."""
+
+
+class UsageError(AnymriError):
+    """Options that contradict each other, or a name that does not exist."""
+
+
+class InputFileError(AnymriError):
+    """A file that is missing, unreadable, truncated or of the wrong type."""
+
+
+class ImageContentError(InputFileError):
+    """An image whose voxels cannot be used: NaN, constant, not three-dimensional, not skull-stripped."""
+
+
+class GridMismatchError(InputFileError):
+    """Arrays or images that should share one grid and do not."""
+
+
+class LabelSchemeError(AnymriError):
+    """Label values outside the declared scheme."""
+
+
+class CaseError(AnymriError):
+    """A prepared case or cohort that is damaged, incomplete or made for something else."""
+
+
+class WeightsError(AnymriError):
+    """Weights that cannot be trusted, or that do not fit what they are asked to do."""
+
+
+class OutputError(AnymriError):
+    """A file or folder that cannot be written."""
+
+
+class TrainingError(AnymriError):
+    """A training that diverged, or that cannot go on from what is on disk."""
