@@ -1,0 +1,39 @@
+"""Which modalities are dropped in training. The draw is apart from its effect."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def draw_subsets(present_BM: Tensor, generator: torch.Generator) -> Tensor:
+    """Return, per sample, a non-empty subset of what is present, uniform over all of them; bool, shape (B, M)."""
+    keep = torch.zeros_like(present_BM)
+    for b, row in enumerate(present_BM.tolist()):
+        at_hand = [m for m, p in enumerate(row) if p]
+        code = int(torch.randint(1, 2 ** len(at_hand), (), generator=generator))
+        keep[b, [m for i, m in enumerate(at_hand) if code >> i & 1]] = True
+    return keep
+
+
+def draw_by_size(present_BM: Tensor, generator: torch.Generator) -> Tensor:
+    """Return, per sample, a subset whose size is uniform on 1..present, uniform among those of its size; bool, shape (B, M)."""
+    keep = torch.zeros_like(present_BM)
+    for b, row in enumerate(present_BM.tolist()):
+        at_hand = torch.tensor([m for m, p in enumerate(row) if p])
+        size = int(torch.randint(1, len(at_hand) + 1, (), generator=generator))
+        keep[b, at_hand[torch.randperm(len(at_hand), generator=generator)[:size]]] = True
+    return keep
+
+
+def draw_bernoulli(present_BM: Tensor, generator: torch.Generator, *, keep_probability: float) -> Tensor:
+    """Return, per sample, every present modality kept with a probability, drawn again while nothing is kept; bool, shape (B, M)."""
+    keep = torch.zeros_like(present_BM)
+    for b, row in enumerate(present_BM.tolist()):
+        at_hand = [m for m, p in enumerate(row) if p]
+        kept: list[int] = []
+        while not kept:
+            coins = torch.rand(len(at_hand), generator=generator).tolist()
+            kept = [m for m, coin in zip(at_hand, coins, strict=True) if coin < keep_probability]
+        keep[b, kept] = True
+    return keep

@@ -1,0 +1,98 @@
+"""Prepared cases in memory, on the grid that a model works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anymri.domain.task import Task
+from anymri.errors import CaseError
+from anymri.volumes.store import read_case, read_image, read_labels
+
+CENTRES_PER_RING = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One case on a grid of ``stride`` voxels of the prepared one.
+
+    Attributes:
+        name: Of the case.
+        image: Intensities (M, D, H, W), float16; zero where a modality is absent.
+        present: Which modalities are at hand, (M,) bool.
+        shares: Share of each voxel in each region times stride³, (R, D, H, W) uint8.
+        known: Which regions the reference tells, (R,) bool.
+        centres: For each known region without the next known one inside it, voxels (n, 3) to centre patches on; empty ones left out.
+    """
+
+    name: str
+    image: NDArray[np.float16]
+    present: NDArray[np.bool_]
+    shares: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    centres: tuple[NDArray[np.int64], ...]
+
+
+def pooled(array: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Return sums over cubes of ``stride`` voxels of the last three axes; the far border is padded with zeros."""
+    if stride == 1:
+        return array
+    *lead, d, h, w = array.shape
+    pads = [(0, 0)] * len(lead) + [(0, -n % stride) for n in (d, h, w)]
+    padded = np.pad(array, pads) if any(p[1] for p in pads) else array
+    for axis in (-3, -2, -1):
+        padded = np.add.reduceat(padded, np.arange(0, padded.shape[axis], stride), axis=axis)
+    return padded
+
+
+def load_patient(folder: Path, task: Task, stride: int) -> Patient:
+    """Read one prepared case.
+
+    Raises:
+        CaseError: If it is made for another task or has no reference.
+    """
+    case = read_case(folder)
+    if case.task != task.name:
+        raise CaseError(f"{folder}: prepared for task {case.task}, expected {task.name}; prepare it again with --task {task.name}")
+    if not case.known_regions:
+        raise CaseError(f"{folder}: has no reference segmentation; a case to train on needs one")
+    small = pooled(read_image(folder), stride) / stride**3
+    image = np.zeros((len(task.modalities), *small.shape[1:]), np.float16)
+    image[[task.modalities.index(name) for name in case.modalities]] = small
+    bits = read_labels(folder)
+    shares = np.stack([pooled((bits >> r & 1).astype(np.float32), stride) for r in range(len(task.regions))]).astype(np.uint8)
+    known = np.array([r in case.known_regions for r in task.region_names])
+    return Patient(
+        case.name,
+        image,
+        np.array([m.name in case.modalities for m in task.modalities]),
+        shares,
+        known,
+        _centres(shares[known], stride, case.name),
+    )
+
+
+def load_patients(folders: Sequence[Path], task: Task, stride: int, *, threads: int = 2) -> list[Patient]:
+    """Read many prepared cases, in the order given."""
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda folder: load_patient(folder, task, stride), folders))
+
+
+def _centres(shares: NDArray[np.uint8], stride: int, name: str) -> tuple[NDArray[np.int64], ...]:
+    """Return, for each known region, at most CENTRES_PER_RING voxels that are mostly in it and not mostly in the next one inside."""
+    inside = shares * 2 >= stride**3
+    rings = []
+    for r, region in enumerate(inside):
+        ring = region & ~inside[r + 1] if r + 1 < len(inside) else region
+        voxels = np.argwhere(ring)
+        if len(voxels) > CENTRES_PER_RING:
+            chosen = np.random.default_rng(sum(name.encode())).choice(len(voxels), CENTRES_PER_RING, replace=False)
+            voxels = voxels[np.sort(chosen)]
+        if len(voxels):
+            rings.append(voxels)
+    return tuple(rings)

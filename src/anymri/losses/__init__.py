@@ -1,0 +1,1 @@
+"""Objectives on tensors: segmentation, and agreement between networks."""

@@ -1,0 +1,121 @@
+"""dropout_unet: one 3D U-Net with modality dropout, the yardstick.
+
+Idea: Concatenate what is at hand, zero for what is not, say which is which in constant presence channels, and drop modalities at random in
+training. No mechanism beyond that; strong when trained like nnU-Net.
+
+Paper: the baseline of arXiv 2602.20218 and of Ruffle et al., "Brain tumour segmentation with incomplete imaging data", 2023.
+
+Here: the U-Net of nnU-Net → ``PlainUNet``; modality dropout → ``drawing``.
+
+Deviations:
+    1. The zeroing is a selection, not a product: content of what is not kept cannot matter, even NaN.
+    2. Dice runs over the task's nested regions rather than over classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self, final
+
+import torch
+from torch import Tensor
+
+from anymri.data.batch import Batch
+from anymri.data.draw import draw_bernoulli, draw_by_size, draw_subsets
+from anymri.domain.task import Task
+from anymri.losses.regions import region_logits
+from anymri.losses.segmentation import segmentation_loss
+from anymri.methods.method import Method, MethodConfig, Size, Term
+from anymri.nn.unet import PlainUNet
+
+
+@final
+class DropoutUNetConfig(MethodConfig):
+    """Settings of the baseline.
+
+    Attributes:
+        widths: Channels per stage, finest first.
+        presence: Add one constant channel per modality that says whether it is kept.
+        drawing: How modalities are dropped.
+        keep_probability: Of each modality, for ``drawing="bernoulli"``.
+    """
+
+    sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base", "paper")
+
+    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    presence: bool = True
+    drawing: Literal["uniform_subset", "uniform_size", "bernoulli"] = "uniform_subset"
+    keep_probability: float = 0.5
+
+    @classmethod
+    def sized(cls, size: Size) -> Self:
+        """Return the settings of a size."""
+        widths = {
+            "tiny": (4, 8),
+            "small": (8, 16, 32, 64, 128),
+            "base": (16, 32, 64, 128, 256),
+            "paper": (32, 64, 128, 256, 320, 320),
+        }
+        return cls(widths=widths[size])
+
+    def build(self, task: Task) -> DropoutUNet:
+        """Return a freshly initialised network."""
+        return DropoutUNet(self, task)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Early fusion: nothing can be computed before the subset is known."""
+
+    image_BMDHW: Tensor
+
+
+@final
+class DropoutUNet(Method):
+    """The network and objective of the baseline."""
+
+    def __init__(self, config: DropoutUNetConfig, task: Task) -> None:
+        super().__init__(task)
+        self.config = config
+        self.multiple = 2 ** (len(config.widths) - 1)
+        self.network = PlainUNet(len(task.modalities) * (1 + config.presence), config.widths, len(task.classes))
+
+    def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Identity:
+        """Return the image itself."""
+        return Identity(image_BMDHW)
+
+    def decode(self, features: Identity, keep_BM: Tensor) -> Tensor:
+        """Return logits_BRDHW from one pass of the network."""
+        logits = self.network(self._input(features.image_BMDHW, keep_BM))[0]
+        return region_logits(logits, self.task.membership)
+
+    def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
+        """Yield the loss of every decoder level for one drawn subset per sample."""
+        keep = self._draw(batch.present_BM, generator)
+        levels = self.network(self._input(batch.image_BMDHW, keep))
+        weights = _level_weights(len(levels))
+        total = levels[0].new_zeros((), dtype=torch.float32)
+        for level, (logits, weight) in enumerate(zip(levels, weights, strict=True)):
+            if weight:
+                target = batch.target_BRDHW[:, :, :: 2**level, :: 2**level, :: 2**level]
+                total = total + weight * segmentation_loss(logits, target, batch.known_BR, self.task.membership)
+        yield Term("seg", total)
+
+    def _draw(self, present_BM: Tensor, generator: torch.Generator) -> Tensor:
+        if self.config.drawing == "bernoulli":
+            return draw_bernoulli(present_BM, generator, keep_probability=self.config.keep_probability)
+        return (draw_subsets if self.config.drawing == "uniform_subset" else draw_by_size)(present_BM, generator)
+
+    def _input(self, image_BMDHW: Tensor, keep_BM: Tensor) -> Tensor:
+        keep = keep_BM[:, :, None, None, None]
+        image = torch.where(keep, image_BMDHW, 0.0)
+        return torch.cat((image, keep.expand_as(image).to(image.dtype)), 1) if self.config.presence else image
+
+
+def _level_weights(levels: int) -> list[float]:
+    """Return 1, ½, ¼ … normalised to sum 1, the coarsest 0 if there are more than three levels (nnU-Net's deep supervision)."""
+    raw = [0.5**level for level in range(levels)]
+    if levels > 3:
+        raw[-1] = 0.0
+    return [weight / sum(raw) for weight in raw]

@@ -1,0 +1,106 @@
+"""The one interface that every way of handling missing modalities implements."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, final
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from anymri.data.batch import Batch
+from anymri.domain.modality import Subset, subsets
+from anymri.domain.task import Task
+
+Size = Literal["tiny", "small", "base", "paper"]
+Features = Any  # What encode hands to decode belongs to the method alone.
+MAIN = "main"  # The parameter group of everything that has no adversary.
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a training objective.
+
+    Attributes:
+        name: For logs.
+        value: Scalar with its graph.
+        weight: Factor in the objective; logs show the unweighted value.
+        group: The parameter group it trains. Other groups take no gradient from it.
+        measured: Whether its value says anything; a term that only carries gradients further does not.
+    """
+
+    name: str
+    value: Tensor
+    weight: float = 1.0
+    group: str = MAIN
+    measured: bool = True
+
+
+class MethodConfig(BaseModel, ABC):
+    """Frozen settings of a method, validated, written to disk with every run and every weights file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    @abstractmethod
+    def sized(cls, size: Size) -> Self:
+        """Return the settings of a size."""
+
+    @abstractmethod
+    def build(self, task: Task) -> Method:
+        """Return a freshly initialised network for a task (torch's global generator draws the weights)."""
+
+
+class Method(nn.Module, ABC):
+    """A network and its objective. It owns no optimiser, precision, file, schedule or device, and asks how many modalities, never which.
+
+    Attributes:
+        task: What it is built for.
+        multiple: Spatial sizes that ``encode`` accepts are multiples of this.
+        stages: What every training goes through, in order.
+    """
+
+    task: Task
+    multiple: int
+    stages: ClassVar[tuple[str, ...]] = (MAIN,)
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    @abstractmethod
+    def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
+        """Yield the terms of the objective; the caller back-propagates each before it asks for the next.
+
+        Args:
+            batch: What to learn from.
+            progress: Share of the stage that has passed, 0 to 1.
+            generator: The only source of chance, on the CPU.
+        """
+
+    @abstractmethod
+    def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Features:
+        """Return all that does not depend on which of the present modalities are kept. Absent ones are not computed."""
+
+    @abstractmethod
+    def decode(self, features: Features, keep_BM: Tensor) -> Tensor:
+        """Return logits_BRDHW for what is kept; ``keep`` must be within ``present``. Never looks at what is not kept."""
+
+    @final
+    def forward(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Tensor:
+        """Return logits_BRDHW from everything at hand."""
+        return self.decode(self.encode(image_BMDHW, present_BM, origin_B3), present_BM)
+
+    def enter_stage(self, stage: str) -> None:
+        """Prepare for a stage of training (freeze what it does not train). Nothing by default."""
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Return the trainable parameters by group; one optimiser each."""
+        return {MAIN: [p for p in self.parameters() if p.requires_grad]}
+
+    def supports(self) -> tuple[Subset, ...]:
+        """Return the subsets it can serve: all, unless it is made for some."""
+        return subsets(self.task.modalities)

@@ -1,0 +1,1 @@
+"""Building blocks. They know shapes, not tasks."""
