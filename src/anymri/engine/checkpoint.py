@@ -1,0 +1,77 @@
+"""The state of a training on disk: safetensors and JSON, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from anymri.errors import TrainingError
+
+KEPT = 2
+
+
+def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+    """Write a checkpoint under a temporary name, rename it, and remove all but the newest ones; return its path."""
+    target = folder / f"step_{step:08d}"
+    part = folder / f".{target.name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part / "tensors.safetensors")
+    (part / "facts.json").write_text(json.dumps(dict(facts)))
+    for file in part.iterdir():
+        with open(file, "rb+") as handle:
+            os.fsync(handle.fileno())
+    if target.exists():
+        shutil.rmtree(target)
+    part.rename(target)
+    for old in sorted(folder.glob("step_*"))[:-KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def read_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
+    """Return tensors and facts of the newest checkpoint that can be read, with a line for each that cannot; None if there is none.
+
+    Raises:
+        TrainingError: If there are checkpoints and none can be read.
+    """
+    spoilt = []
+    for path in sorted(folder.glob("step_*"), reverse=True):
+        try:
+            return load_file(path / "tensors.safetensors"), json.loads((path / "facts.json").read_text()), spoilt
+        except Exception as error:  # noqa: BLE001  (safetensors raises its own type; a half-written file must never end a restart)
+            spoilt.append(f"{path}: cannot be read ({error}); the one before it is used")
+    if spoilt:
+        raise TrainingError(f"{spoilt[-1].split(';')[0]}; no readable checkpoint is left, start again without --resume")
+    return None
+
+
+def optimiser_tensors(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Return the state of the optimisers as flat names → tensors."""
+    flat = {}
+    for group, optimiser in optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            for key, value in state.items():
+                if value is not None:
+                    flat[f"optimiser.{group}.{index}.{key}"] = torch.as_tensor(value)
+    return flat
+
+
+def restore_optimisers(optimisers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """Put back what ``optimiser_tensors`` returned."""
+    for group, optimiser in optimisers.items():
+        state: dict[int, dict[str, Tensor]] = {}
+        prefix = f"optimiser.{group}."
+        for name, value in tensors.items():
+            if name.startswith(prefix):
+                index, key = name.removeprefix(prefix).split(".", 1)
+                state.setdefault(int(index), {})[key] = value
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,108 @@
+"""From a prepared image to region logits on its grid: once encoded, decoded for as many subsets as are asked for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anymri.data.patients import pooled
+from anymri.engine.model import Model
+from anymri.engine.run import Window
+
+Corner = tuple[int, int, int]
+Array = NDArray[Any]
+
+
+def device_named(name: str) -> torch.device:
+    """Return a device; ``auto`` is the GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Return the context for a precision. ``auto`` is float32 on a processor, so that two laptops give one answer, and bf16 on a GPU."""
+    if precision == "bf16" or (precision == "auto" and device.type == "cuda"):
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def window_corners(extent: Sequence[int], size: Sequence[int], overlap: float) -> list[Corner]:
+    """Return the corners of windows that cover an extent, evenly spread, no further apart than the overlap allows."""
+    axes = []
+    for n, s in zip(extent, size, strict=True):
+        count = 1 if n <= s else int(np.ceil((n - s) / (s * (1 - overlap)))) + 1
+        axes.append([round(c) for c in np.linspace(0, max(n - s, 0), count)])
+    return [(d, h, w) for d, h, w in itertools.product(*axes)]
+
+
+def blending_weights(size: Sequence[int]) -> Tensor:
+    """Return a Gaussian over a window, 1 at its centre, σ an eighth of each edge, never below 1e-3."""
+    axes = [torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in size]
+    return (axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]).clamp(min=1e-3)
+
+
+@torch.inference_mode()
+def region_logits_of(
+    model: Model, image_MDHW: Array, present: Sequence[bool], keeps: Sequence[Sequence[bool]], *, device: torch.device, precision: str = "auto"
+) -> Iterator[Array]:
+    """Yield, for each subset, logits (R, D, H, W) on the grid of the image, float32.
+
+    Args:
+        model: What predicts.
+        image_MDHW: All modalities of the task; rows that are not present are never read.
+        present: Which modalities are at hand.
+        keeps: Subsets of what is present, one flag per modality.
+        device: Where to compute.
+        precision: float32, bf16 or auto.
+    """
+    window = model.header.window
+    rows = [m for m, p in enumerate(present) if p]
+    coarse = np.zeros((len(present), *(-(-n // window.stride) for n in image_MDHW.shape[1:])), np.float32)
+    coarse[rows] = pooled(image_MDHW[rows], window.stride) / window.stride**3
+    image = torch.from_numpy(coarse)[None].to(device)
+    present_BM = torch.tensor([list(present)], device=device)
+    keeps_SM = torch.tensor([list(k) for k in keeps], device=device)
+    with autocast(device, precision):
+        for logits in _on_model_grid(model, image, present_BM, keeps_SM):
+            yield _at_full_size(logits, window, image_MDHW.shape[1:])
+
+
+def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Tensor) -> Iterator[Tensor]:
+    """Yield logits (1, R, d, h, w) per subset on the model's grid."""
+    extent, multiple = image.shape[2:], model.method.multiple
+    size = [min(s, -(-n // multiple) * multiple) for s, n in zip(model.header.window.size, extent, strict=True)]
+    padded = F.pad(image, [p for n, s in zip(reversed(extent), reversed(size), strict=True) for p in (0, max(s - n, 0))])
+    corners = window_corners(padded.shape[2:], size, model.header.window.overlap)
+    method = model.method
+    if len(corners) == 1:
+        features = method.encode(padded, present_BM, torch.zeros((1, 3), dtype=torch.int64))
+        for keep in keeps_SM:
+            yield method.decode(features, keep[None]).float()[..., : extent[0], : extent[1], : extent[2]]
+        return
+    weight = blending_weights(size).to(image.device)
+    regions = len(method.task.regions)
+    sums = torch.zeros((len(keeps_SM), regions, *padded.shape[2:]), device=image.device)
+    total = torch.zeros(padded.shape[2:], device=image.device)
+    for corner in corners:
+        box = tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))
+        features = method.encode(padded[(..., *box)], present_BM, torch.tensor([corner]))
+        for s, keep in enumerate(keeps_SM):
+            sums[(s, slice(None), *box)] += method.decode(features, keep[None])[0].float() * weight
+        total[box] += weight
+    for blended in sums:
+        yield (blended / total)[None, :, : extent[0], : extent[1], : extent[2]]
+
+
+def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array:
+    if window.stride > 1:
+        logits = F.interpolate(logits, scale_factor=window.stride, mode="trilinear", align_corners=False)
+    return logits[0, :, : shape[0], : shape[1], : shape[2]].cpu().numpy()

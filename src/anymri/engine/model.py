@@ -1,0 +1,145 @@
+"""A trained method with all that is needed to use it, and the one file that holds it: safetensors, half precision, a JSON header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from anymri.engine.run import Window
+from anymri.errors import AnymriError, OutputError, WeightsError
+from anymri.domain.task import task_named
+from anymri.methods import method_named
+from anymri.methods.method import Method
+
+FORMAT = "anymri-weights/1"
+_KEY = "anymri"
+
+
+class WeightsHeader(BaseModel):
+    """What a weights file says of itself.
+
+    Attributes:
+        format: Version of this layout.
+        name: For people and tables.
+        method: Name of the method.
+        config: Its settings.
+        task: Name of the task.
+        window: How the weights look at a case.
+        training: Data, seed, steps, versions: whatever the training recorded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str = FORMAT
+    name: str
+    method: str
+    config: dict[str, Any]
+    task: str
+    window: Window
+    training: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A method in evaluation mode, with its header.
+
+    Attributes:
+        method: With weights, float32.
+        header: What the file says.
+        sha256: Of the file; empty for a model that never was one.
+    """
+
+    method: Method
+    header: WeightsHeader
+    sha256: str = ""
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor], header: WeightsHeader) -> None:
+    """Write weights in half precision, under a temporary name first.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    half = {k: v.detach().to("cpu", torch.float16 if v.is_floating_point() else v.dtype).contiguous() for k, v in tensors.items()}
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(half, part, metadata={_KEY: header.model_dump_json()})
+        os.replace(part, path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{path}: weights cannot be written ({error})") from None
+
+
+def read_model(path: Path, *, sha256: str | None = None) -> Model:
+    """Return the model that a weights file holds. Nothing but safetensors is ever opened.
+
+    Args:
+        path: The file.
+        sha256: What the file must hash to, if that is known.
+
+    Raises:
+        WeightsError: If the file is missing, not safetensors, changed, or does not fit its own header.
+    """
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: weights cannot be read ({error.strerror}); give a .safetensors file or a name of 'anymri weights list'") from None
+    if sha256 is not None and digest != sha256:
+        raise WeightsError(f"{path}: SHA-256 is {digest}, expected {sha256}; the file was changed or damaged, install it again")
+    _refuse_foreign(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error}); only safetensors are loaded") from None
+    if text is None:
+        raise WeightsError(f"{path}: has no anymri header; these are weights of another program")
+    try:
+        header = WeightsHeader.model_validate_json(text)
+        if header.format != FORMAT:
+            raise WeightsError(f"{path}: format '{header.format}', expected {FORMAT}; use the version of anymri that wrote it")
+        method = method_named(header.method).config.model_validate(header.config).build(task_named(header.task))
+    except (ValidationError, AnymriError) as error:
+        raise WeightsError(f"{path}: header does not fit this version of anymri: {str(error).splitlines()[0]}") from None
+    _load(path, method, tensors)
+    return Model(method.eval(), header, digest)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse pickles, zips and other bytes before anything parses them: a safetensors file starts with the length of a JSON header."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
+    if not 2 <= length <= path.stat().st_size or start[8:9] != b"{":
+        raise WeightsError(f"{path}: not a safetensors file; pickled weights (.pt, .pth, .ckpt) are never loaded")
+
+
+def _load(path: Path, method: Method, tensors: dict[str, Tensor]) -> None:
+    expected = {k: tuple(v.shape) for k, v in method.state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in tensors.items()}
+    if expected != found:
+        odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
+        raise WeightsError(f"{path}: tensor '{odd}' has shape {found.get(odd)}, expected {expected.get(odd)}; the file does not fit its header")
+    method.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    bad = [k for k, v in method.state_dict().items() if not torch.isfinite(v).all()]
+    if bad:
+        raise WeightsError(f"{path}: tensor '{bad[0]}' holds values that are not finite; train or fetch the weights again")
+
+
+def parse_header(path: Path) -> dict[str, Any]:
+    """Return the header of a weights file as plain values, without building anything."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {})[_KEY])

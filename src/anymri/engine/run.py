@@ -1,0 +1,193 @@
+"""All that is needed to repeat a training, and the folder that it leaves on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from anymri.data.augment import Augmentation
+from anymri.domain.task import GLIOMA, Task, task_named
+from anymri.errors import TrainingError, UsageError
+from anymri.methods import method_named
+from anymri.methods.method import MethodConfig, Size
+from anymri.volumes.store import write_json
+
+
+class Window(BaseModel):
+    """How weights look at a case, at any machine: a property of the weights.
+
+    Attributes:
+        stride: Edge of the model's voxels, in voxels of the task's grid.
+        size: Largest window, in the model's voxels; a smaller case is taken whole.
+        overlap: Share by which neighbouring windows overlap.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stride: int = Field(2, ge=1)
+    size: tuple[int, int, int] = (96, 112, 96)
+    overlap: float = Field(0.5, ge=0, lt=1)
+
+
+class Run(BaseModel):
+    """One training, wholly.
+
+    Attributes:
+        method: Name of the method.
+        config: Its settings, as JSON.
+        task: Name of the task.
+        window: The grid that the model works on.
+        patch: Size of training patches, in the model's voxels.
+        batch: Patches per step.
+        accumulate: Batches per optimiser step.
+        steps: Optimiser steps; or None if ``minutes`` is the budget.
+        minutes: Wall-clock budget of the training steps.
+        optimiser: Of every parameter group.
+        learning_rate: At its peak, after the warm-up.
+        weight_decay: Decoupled for adamw, L2 for adam.
+        warm_up: Share of the budget over which the learning rate rises linearly.
+        clip: Largest norm of the gradient of a group.
+        average: Decay per step of the moving average of the weights, which is what is evaluated and shipped.
+        precision: bf16 autocasts, float32 does not.
+        tumour_share: Share of the patches that are centred on tumour.
+        partial_weight: How often a case with some regions unknown is drawn, relative to a complete one.
+        augmentation: What is done to patches.
+        fold: The fold of the cohort's split that is left out for testing; None trains on all.
+        validation: How many training cases are taken out to choose the checkpoint.
+        candidates: Shares of the budget at which a candidate checkpoint is kept.
+        checkpoint_minutes: Interval between checkpoints.
+        seed: Of everything.
+        threads: Of torch; None leaves it as it is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    task: str = GLIOMA.name
+    window: Window = Window()
+    patch: tuple[int, int, int] = (64, 64, 64)
+    batch: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1)
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    warm_up: float = Field(0.03, ge=0, lt=1)
+    clip: float = Field(5.0, gt=0)
+    average: float = Field(0.995, ge=0, lt=1)
+    precision: Literal["float32", "bf16"] = "bf16"
+    tumour_share: float = Field(0.75, ge=0, le=1)
+    partial_weight: float = Field(0.06, ge=0)
+    augmentation: Augmentation = Augmentation()
+    fold: int | None = None
+    validation: int = Field(4, ge=0)
+    candidates: tuple[float, ...] = (0.7, 0.85, 1.0)
+    checkpoint_minutes: float = Field(2.0, ge=0)
+    seed: int = 0
+    threads: int | None = None
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("exactly one of steps and minutes is the budget")
+        self.method_config  # noqa: B018  (validates)
+        return self
+
+    @property
+    def method_config(self) -> MethodConfig:
+        """The method's settings, typed."""
+        return method_named(self.method).config.model_validate(self.config)
+
+    @property
+    def task_object(self) -> Task:
+        """The task itself."""
+        return task_named(self.task)
+
+    @classmethod
+    def of(cls, method: str, size: Size, **settings: Any) -> Self:
+        """Return a run of a method at one of its sizes.
+
+        Raises:
+            UsageError: If the method has no such size, or a setting does not exist.
+        """
+        entry = method_named(method)
+        if size not in entry.config.sizes:
+            raise UsageError(f"method {method} has no size '{size}'; expected one of {', '.join(entry.config.sizes)}")
+        return checked_run({"method": method, "config": entry.config.sized(size).model_dump(mode="json"), **settings}, cls)
+
+
+def checked_run(content: dict[str, Any], kind: type[Run] = Run) -> Run:
+    """Return a run from plain values.
+
+    Raises:
+        UsageError: One line that names the first setting that does not fit.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "run"
+        raise UsageError(f"setting '{where}': {first['msg']}; found {first['input']!r:.200}") from None
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a training leaves what it makes.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """run.json: the run, versions, data and command."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """log.jsonl: one line per logged step."""
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of resumable states."""
+        return self.path / "checkpoints"
+
+    @property
+    def candidates(self) -> Path:
+        """Folder of averaged weights to choose from."""
+        return self.path / "candidates"
+
+    @property
+    def selection(self) -> Path:
+        """selection.json: the candidates, their validation scores and the choice."""
+        return self.path / "selection.json"
+
+    @property
+    def weights(self) -> Path:
+        """The chosen weights."""
+        return self.path / "weights.safetensors"
+
+    def write_record(self, run: Run, **facts: Any) -> None:
+        """Write run.json."""
+        write_json(self.record, {"run": run.model_dump(mode="json"), **facts})
+
+    def read_run(self) -> Run:
+        """Return the run that was written.
+
+        Raises:
+            TrainingError: If the folder holds none.
+        """
+        import json
+
+        try:
+            return checked_run(json.loads(self.record.read_text())["run"])
+        except (OSError, ValueError, KeyError) as error:
+            raise TrainingError(f"{self.record}: not a run ({error}); expected a folder that 'anymri train' has made") from None
