@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 # These cost seconds or are rarely needed: they are imported where they are used.
 LAZY = {"monai", "matplotlib", "jinja2", "tensorboard", "jaxtyping", "beartype"}
 PICKLING = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 DICOM = {"pydicom", "highdicom", "pynetdicom"}
 PICKLED_TENSORS = {"torch.load", "torch.save"}
+# What is imported under another name than it is installed by.
+INSTALLED_AS = {"ants": "antspyx"}
 # Things are looked up by import, never by string.
 STRING_MAGIC = {
     "globals",
@@ -68,6 +73,16 @@ def test_metrics_need_numpy_and_scipy_alone(trees: dict[str, ast.Module]) -> Non
     allowed = sys.stdlib_module_names | {"numpy", "scipy", "anymri"}
     foreign = {path: _tops(_all_imports(tree)) - allowed for path, tree in trees.items() if path.startswith("metrics/")}
     assert {path: names for path, names in foreign.items() if names} == {}
+
+
+def test_whatever_is_imported_is_declared_and_pinned(root: Path, trees: dict[str, ast.Module]) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[\[<>=!~; ]", line)[0].lower() for line in project["dependencies"]}
+    optional = {re.split(r"[\[<>=!~; ]", line)[0].lower() for lines in project["optional-dependencies"].values() for line in lines}
+    imported = set().union(*(_tops(_all_imports(tree)) for tree in trees.values())) - sys.stdlib_module_names - {"anymri"}
+    assert {INSTALLED_AS.get(name, name).lower() for name in imported} - declared - optional == set()
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert (declared | optional) - {line.split("==")[0] for line in lines} == set()
 
 
 def test_only_the_dicom_modules_know_dicom(trees: dict[str, ast.Module]) -> None:
