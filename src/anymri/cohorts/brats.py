@@ -1,10 +1,11 @@
 """Folders of BraTS, of every edition that came as NIfTI.
 
-    2017 to 2021    CASE/CASE_flair.nii.gz  CASE_t1  CASE_t1ce  CASE_t2  CASE_seg     labels: brats2021 (also .nii, as in 2018 and 2020)
+    2017 to 2021    CASE/CASE_flair.nii.gz  CASE_t1  CASE_t1ce  CASE_t2  CASE_seg     labels: brats2021
     2023 and later  CASE/CASE-t2f.nii.gz    CASE-t1n CASE-t1c   CASE-t2w CASE-seg     labels: brats2023
     any             CASE_wt.nii.gz          the whole tumour alone is drawn           labels: wt
 
-Folders may lie at any depth (HGG/, LGG/, institutions). A case is what shares a folder and the part of the name before the suffix.
+Files may be .nii as well. Folders may lie at any depth (HGG/, LGG/, institutions). A case is what shares a folder and the part of
+the name before the suffix.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class _Found:
 
 
 def find_brats(source: Path, task: Task, *, scheme: str | None = None) -> Cohort:
-    """Return the cases of a BraTS folder. Cases that lack modalities or labels are normal; what is not used is listed with the reason.
+    """Return the cases of a BraTS folder.
+
+    Cases that lack modalities or labels are normal; what is not used is listed with the reason.
 
     Args:
         source: Folder; its splits.json, if it has one, gives the folds.
@@ -71,7 +74,8 @@ def find_brats(source: Path, task: Task, *, scheme: str | None = None) -> Cohort
     studies = _distinct(studies, left_out)
     if not studies:
         reason = f" ({left_out[0][0].name}: {left_out[0][1]})" if left_out else ""
-        raise InputFileError(f"{source}: holds no BraTS case{reason}; expected files such as CASE_flair.nii.gz or CASE-t2f.nii.gz at any depth")
+        expected = "expected files such as CASE_flair.nii.gz or CASE-t2f.nii.gz at any depth"
+        raise InputFileError(f"{source}: holds no BraTS case{reason}; {expected}")
     split = _split(source, {s.name for s in studies})
     return Cohort(source.resolve().name, tuple(studies), tuple(left_out), LICENCE, CITATION, split)
 
@@ -158,7 +162,8 @@ def _distinct(studies: list[Study], left_out: list[tuple[Path, str]]) -> list[St
         by_name[study.name].append(study)
     for same in (s for s in by_name.values() if len(s) > 1):
         folders = [next(iter(s.images.values())).path.parent for s in same]
-        left_out.extend((folder, f"{same[0].name} is also in {folders[0 if i else 1]}; rename or remove one") for i, folder in enumerate(folders))
+        for i, folder in enumerate(folders):
+            left_out.append((folder, f"{same[0].name} is also in {folders[0 if i else 1]}; rename or remove one"))
     return [same[0] for _, same in sorted(by_name.items()) if len(same) == 1]
 
 
@@ -170,5 +175,5 @@ def _split(source: Path, names: set[str]) -> Split | None:
     missing = [n for part in (*split.folds, split.train_only) for n in part if n not in names]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise InputFileError(f"{path}: names {len(missing)} cases that are not there: {shown}; add them or take them out of the file")
+        raise InputFileError(f"{path}: names {len(missing)} cases that are not there: {shown}; add them or take them out")
     return split

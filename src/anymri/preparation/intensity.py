@@ -8,7 +8,7 @@ from anymri.errors import ImageContentError
 from anymri.volumes.store import STEP
 from anymri.volumes.volume import Array
 
-_TAILS = (0.5, 99.5)  # Percentiles: vessels, fat remnants and registration artefacts lie beyond, tumour rarely fills half a percent.
+_TAILS = (0.5, 99.5)  # Percentiles: vessels and artefacts lie beyond.
 CLIP = 10.0  # Standard deviations; nothing in a brain is that bright.
 # Zero marks the background, but interpolation elsewhere leaves dust around it, so that "zero" is relative to the image.
 _DUST = 1e-4
@@ -25,8 +25,9 @@ def foreground_of(array: Array) -> Array:
 def normalised(array: Array, foreground: Array, *, file: str = "the image") -> tuple[Array, dict[str, float]]:
     """Return z-scores inside the foreground and 0 outside, with what they were made from.
 
-    Mean and deviation are those of the foreground with its tails pulled in, so that a few extreme voxels do not set the scale. Values are
-    clipped to ±10 and rounded to 1/64. A foreground voxel is never exactly 0 (it is at least 1/64), so that background can be told from it.
+    Mean and deviation are those of the foreground with its tails pulled in, so that a few extreme voxels do not set the scale.
+    Values are clipped to ±10 and rounded to 1/64. A foreground voxel is never exactly 0 (what would be is 1/64), so that background
+    can be told from it.
 
     Args:
         array: Intensities, shape (D, H, W).
@@ -46,7 +47,7 @@ def normalised(array: Array, foreground: Array, *, file: str = "the image") -> t
     inner = np.clip(values, low, high)
     mean, std = float(inner.mean(dtype=np.float64)), float(inner.std(dtype=np.float64))
     if not std > 1e-6 * max(abs(mean), float(np.abs(inner).max())):
-        raise ImageContentError(f"{file}: is constant ({mean:g}) where it is not zero; expected an image, not a mask; check the file")
+        raise ImageContentError(f"{file}: is constant ({mean:g}) where it is not zero; expected an image; check that it is no mask")
     steps = np.rint((values - np.float32(mean)) * np.float32(1.0 / (std * STEP)))
     steps = np.clip(steps, -CLIP / STEP, CLIP / STEP)
     steps[steps == 0] = 1.0

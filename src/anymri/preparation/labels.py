@@ -43,11 +43,14 @@ def _foreign(labels: Array, scheme: LabelScheme, task: Task, file: str) -> Label
     fitting = [s.name for s in task.schemes if found <= set(s.values)]
     listed = ", ".join(f"{v} ({n} voxels)" for v, n in foreign[:5]) + (" …" if len(foreign) > 5 else "")
     advice = f"schemes that would fit: {', '.join(fitting)}" if fitting else f"no scheme of task {task.name} fits; check the file"
-    return LabelSchemeError(f"{file}: holds the value {listed}; scheme {scheme.name} knows {', '.join(map(str, scheme.values))}; {advice}")
+    known = ", ".join(map(str, scheme.values))
+    return LabelSchemeError(f"{file}: holds the value {listed}; scheme {scheme.name} knows {known}; {advice}")
 
 
 def labels_from_bits(bits: Array, scheme: LabelScheme, task: Task) -> Array:
-    """Return the label map that a scheme writes for a bit field, uint8. A voxel counts as inside a region only if it is inside all outer ones.
+    """Return the label map that a scheme writes for a bit field, uint8.
+
+    A voxel counts as inside a region only if it is inside all outer ones.
 
     Raises:
         LabelSchemeError: If the scheme cannot write every class of the task.

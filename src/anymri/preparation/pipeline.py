@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -18,14 +19,14 @@ import blosc2
 import numpy as np
 
 from anymri.domain.case import Case, Cohort, Source, Split, Study
-from anymri.domain.task import Task
-from anymri.errors import AnymriError, CaseError, UsageError
+from anymri.domain.task import TASKS, Task, task_named
+from anymri.errors import AnymriError, CaseError, OutputError, UsageError
 from anymri.preparation.intensity import CLIP, foreground_of, normalised
 from anymri.preparation.labels import region_bits
 from anymri.preparation.skull import check_stripped
-from anymri.preparation.spatial import check_grids, resampled_bits, resampled_inside
+from anymri.preparation.spatial import check_extent, check_grids, resampled_bits, resampled_inside
 from anymri.volumes import nifti, store
-from anymri.volumes.volume import Array, Grid, Volume, bounding_box, cropped_grid, exact_copy, reoriented, respaced_grid
+from anymri.volumes.volume import Array, Grid, Volume, bounding_box, cropped_grid, reoriented, resampled, respaced_grid, same_grid
 
 MARGIN_VOXELS = 2  # Around the brain: what a 3×3×3 kernel at its rim sees of the background.
 FOLDS = 5
@@ -76,7 +77,9 @@ class Failure:
 
 
 def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[str, str] | None = None) -> PreparedImages:
-    """Return the images of one study on the task's grid. Only what is at hand is looked at: no other modality can change the outcome.
+    """Return the images of one study on the task's grid.
+
+    Only what is at hand is looked at: no other modality can change the outcome.
 
     Args:
         images: Modality name → image; co-registered, on one grid up to the order and direction of axes.
@@ -95,6 +98,7 @@ def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[s
     check_grids({called[n]: images[n].grid for n in names}, task.orientation)
     turned = {n: reoriented(images[n], task.orientation) for n in names}
     start = turned[names[0]].grid
+    check_extent(start, file=called[names[0]])
     target = respaced_grid(start, task.spacing_mm)
     arrays: dict[str, Array] = {}
     masks: dict[str, Array] = {}
@@ -103,9 +107,10 @@ def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[s
         mask = np.ones(array.shape, dtype=bool)
         if task.foreground == "brain":
             mask = foreground_of(array)
-            check_stripped(array, mask, file=called[n])
-        # Grids that agree within the tolerance count as the first one's, so that no image is interpolated for a hundredth of a millimetre.
-        arrays[n], masks[n] = (array, mask) if target is start else resampled_inside(Volume(array, start), mask, target)
+            check_stripped(turned[n], mask, file=called[n])
+        # Grids that agree within the tolerance count as the first one's: no image is interpolated for a hundredth of a millimetre.
+        same = target is start
+        arrays[n], masks[n] = (array, mask) if same else resampled_inside(Volume(array, start), mask, target)
     box = bounding_box(np.logical_or.reduce([masks[n] for n in names]), MARGIN_VOXELS)
     grid = cropped_grid(target, box)
     image = np.empty((len(names), *grid.shape), dtype=np.float32)
@@ -139,7 +144,8 @@ def prepare_study(study: Study, task: Task) -> PreparedCase:
         images = {n: f.result() for n, f in reading.items()}
         reference = labels.result() if labels else None
         recorded: dict[str, dict[str, str | int | None]] = {
-            n: {"file": str(s.path), "channel": s.channel, "sha256": hashes[n].result()} for n, s in _with_labels(study, sources).items()
+            n: {"file": str(s.path), "channel": s.channel, "sha256": hashes[n].result()}
+            for n, s in _with_labels(study, sources).items()
         }
     prepared = prepare_images(images, task, files={n: f"{s} ({n})" for n, s in sources.items()})
     native = images[names[0]].grid
@@ -148,7 +154,8 @@ def prepare_study(study: Study, task: Task) -> PreparedCase:
     if reference is not None and study.labels is not None:
         scheme = task.scheme(study.scheme)
         known = tuple(r for r in task.region_names if r in scheme.known)
-        truth = _truth(study.labels, region_bits(reference.array, scheme, task, file=str(study.labels)), reference.grid, native)
+        drawn = Volume(region_bits(reference.array, scheme, task, file=str(study.labels)), reference.grid)
+        truth = _truth(study.labels, drawn, native, task)
         bits = resampled_bits(truth, prepared.grid, len(task.regions)).array
     case = Case(
         name=study.name,
@@ -170,15 +177,10 @@ def _with_labels(study: Study, sources: Mapping[str, Source]) -> dict[str, Sourc
     return {**sources, "labels": study.labels} if study.labels else dict(sources)
 
 
-def _truth(source: Source, bits: Array, grid: Grid, native: Grid) -> Volume:
-    """Return the reference on the patient's own grid; both grids were written for the same voxels, possibly with other axes."""
-    orientation = "LPS"
-    check_grids({"the images": native, f"{source} (labels)": grid}, orientation)
-    if grid.shape == native.shape and not exact_copy(grid, native):
-        return Volume(bits, native)
-    from anymri.volumes.volume import resampled
-
-    return resampled(Volume(bits, grid), native, order=0)
+def _truth(source: Source, bits: Volume, native: Grid, task: Task) -> Volume:
+    """Return the reference on the patient's own grid; it lies on the same voxels, possibly with other axes: a copy."""
+    check_grids({"the images": native, f"{source} (labels)": bits.grid}, task.orientation)
+    return Volume(bits.array, native) if same_grid(bits.grid, native) else resampled(bits, native, order=0)
 
 
 def _sha256(path: Path) -> str:
@@ -196,7 +198,8 @@ def _version() -> str:
 def default_split(cases: Mapping[str, Case], task: Task, *, folds: int = FOLDS) -> Split:
     """Return folds where none came with the data: case i of the sorted complete ones is in fold i mod 5.
 
-    Cases whose reference tells only some regions, or that lack a modality, are only trained on; cases without a reference are in no fold.
+    Cases whose reference tells only some regions, or that lack a modality, are only trained on; those without a reference are in no
+    fold.
     """
     whole = [n for n, c in sorted(cases.items()) if c.known_regions == task.region_names and c.modalities == task.modalities.names]
     partly = [n for n, c in sorted(cases.items()) if c.known_regions and n not in set(whole)]
@@ -221,6 +224,9 @@ def prepare_cohort(cohort: Cohort, task: Task, out: Path, *, workers: int = 1, p
         CaseError: If not one case could be prepared, or a worker process died.
         OutputError: If the folder cannot be written.
     """
+    for study in cohort.studies:
+        store.case_folder(out, study.name)  # Names that no folder can have are refused before the work begins.
+    store.make_folder(out)
     failures: list[Failure] = []
     cases: dict[str, Case] = {}
     for done, (name, case, seconds, error) in enumerate(_prepared(cohort, task, out, workers), start=1):
@@ -250,21 +256,23 @@ def prepare_cohort(cohort: Cohort, task: Task, out: Path, *, workers: int = 1, p
 
 
 def _kept(split: Split, cases: Mapping[str, Case]) -> Split:
-    return Split(tuple(tuple(n for n in names if n in cases) for names in split.folds), tuple(n for n in split.train_only if n in cases))
+    folds = tuple(tuple(n for n in names if n in cases) for names in split.folds)
+    return Split(folds, tuple(n for n in split.train_only if n in cases))
 
 
 _Outcome = tuple[str, Case | None, float, str | None]
 
 
 def _prepared(cohort: Cohort, task: Task, out: Path, workers: int) -> Iterator[_Outcome]:
-    if workers <= 1:
+    # A task travels to a worker by its name, so one that is not in the project's list stays in this process.
+    if workers <= 1 or not any(task is t for t in TASKS):
         for study in cohort.studies:
             yield _prepare_one(study, task, out)
         return
     # Forking a process that has threads (blosc2, torch) can hang; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_limit_threads) as pool:
-        waiting: list[Future[_Outcome]] = [pool.submit(_prepare_one, study, task, out) for study in cohort.studies]
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        waiting: list[Future[_Outcome]] = [pool.submit(_prepare_named, study, task.name, out) for study in cohort.studies]
         try:
             for future in as_completed(waiting):
                 yield future.result()
@@ -276,10 +284,16 @@ def _prepared(cohort: Cohort, task: Task, out: Path, workers: int) -> Iterator[_
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _limit_threads() -> None:
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole process group; the parent alone decides how to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     blosc2.set_nthreads(1)
+
+
+def _prepare_named(study: Study, task: str, out: Path) -> _Outcome:
+    return _prepare_one(study, task_named(task), out)
 
 
 def _prepare_one(study: Study, task: Task, out: Path) -> _Outcome:
@@ -291,16 +305,21 @@ def _prepare_one(study: Study, task: Task, out: Path) -> _Outcome:
             done = prepare_study(study, task)
             case = done.case
             store.write_case(folder, case, done.image_MDHW, done.labels_DHW, done.truth.array if done.truth else None)
+    except OutputError:
+        raise  # A full disk would fail every other case, too.
     except AnymriError as error:
         return study.name, None, time.perf_counter() - start, str(error)
     return study.name, case, time.perf_counter() - start, None
 
 
 def _already(folder: Path, study: Study, task: Task) -> Case | None:
-    """Return the case that lies there if it was prepared from the same files for the same task."""
+    """Return the case that lies there if it was prepared from the same files, unchanged since, for the same task."""
     try:
         case = store.read_case(folder)
-    except CaseError:
+        made = (folder / "case.json").stat().st_mtime
+        if any(s.path.stat().st_mtime > made for s in _with_labels(study, study.images).values()):
+            return None
+    except (CaseError, OSError):
         return None
     wanted = {n: str(s) for n, s in _with_labels(study, study.images).items()}
     found = {n: str(Source(Path(str(s["file"])), s["channel"])) for n, s in case.sources.items()}  # type: ignore[arg-type]

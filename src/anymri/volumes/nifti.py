@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,7 +52,7 @@ def read_nifti(path: Path | str, *, channel: int | None = None) -> Volume:
         _check_finite(path, array)
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
-        raise ImageContentError(f"{path}: holds values beyond the range of float32; expected MRI intensities; export the image again")
+        raise ImageContentError(f"{path}: holds values beyond the range of float32; expected intensities; export the image again")
     if low == high:
         what = "all voxels are zero" if low == 0 else f"all voxels are {low:g}"
         raise ImageContentError(f"{path}: {what}; expected an image; check that the right file was given")
@@ -76,7 +77,8 @@ def read_labels(path: Path | str, *, channel: int | None = None) -> Volume:
         off = np.abs(values - rounded) > 1e-3
         if off.any():
             raise ImageContentError(
-                f"{path}: holds {float(values[off][0]):g} in {int(off.sum())} voxels; expected whole-number labels, not probabilities or an image"
+                f"{path}: holds {float(values[off][0]):g} among {int(off.sum())} values that are no whole numbers; "
+                "expected labels; check that it is not an image or a probability map"
             )
         values = rounded
     if values.size and (values.min() < -(2**31) or values.max() >= 2**31):
@@ -110,7 +112,8 @@ def write_nifti(path: Path | str, volume: Volume) -> None:
                 file.write(content)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
 
 
@@ -183,10 +186,10 @@ def _read_header(path: Path, file: BinaryIO) -> Any:
     length = int.from_bytes(start, order)  # type: ignore[arg-type]
     content = start + file.read(length - 4)
     if len(content) < length:
-        raise InputFileError(f"{path}: is truncated inside its header ({len(content)} of {length} bytes); copy or download it again")
+        raise InputFileError(f"{path}: is truncated inside its header ({len(content)} of {length} bytes); copy it again")
     kind = nibabel.Nifti1Header if length == 348 else nibabel.Nifti2Header
     header = kind.from_fileobj(io.BytesIO(content), endianness="<" if order == "little" else ">", check=False)
-    magic = header["magic"].item().rstrip(b"\0")
+    magic = bytes(header["magic"].item()).rstrip(b"\0")
     if magic in (b"ni1", b"ni2"):
         raise InputFileError(f"{path}: is half of a .hdr and .img pair; expected a single .nii file; convert it first")
     if not magic.startswith((b"n+1", b"n+2")):
@@ -207,13 +210,13 @@ def _checked_shape(path: Path, header: Any) -> tuple[tuple[int, int, int], int]:
     for n in sizes:
         count *= n
     if count > MAX_VOXELS:
-        raise InputFileError(f"{path}: its header declares {shown} = {count} voxels; at most {MAX_VOXELS} are read; the header is wrong")
+        raise InputFileError(f"{path}: its header declares {shown} = {count} voxels; at most {MAX_VOXELS} are read; it is wrong")
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     # NIfTI keeps the fourth axis for time; vectors such as RGB triples lie along the fifth.
     sizes = [*sizes[:3], *(n for n in sizes[3:] if n != 1)]
     if len(sizes) < 3 or min(sizes[:3]) < 2:
-        raise ImageContentError(f"{path}: is a single slice or line ({shown}); expected a volume with at least two voxels along each axis")
+        raise ImageContentError(f"{path}: is a single slice or line ({shown}); expected at least two voxels along each axis")
     if len(sizes) > 4:
         raise ImageContentError(f"{path}: has {dims[0]} dimensions ({shown}); expected a 3-D image")
     return (sizes[0], sizes[1], sizes[2]), sizes[3] if len(sizes) == 4 else 1
@@ -221,7 +224,7 @@ def _checked_shape(path: Path, header: Any) -> tuple[tuple[int, int, int], int]:
 
 def _checked_channel(path: Path, channel: int | None, channels: int) -> int:
     if channel is None and channels > 1:
-        raise ImageContentError(f"{path}: is 4-D with {channels} volumes; expected one 3-D image; split the file or name the volume wanted")
+        raise ImageContentError(f"{path}: is 4-D with {channels} volumes; expected one 3-D image; split the file first")
     if channel is not None and not 0 <= channel < channels:
         raise ImageContentError(f"{path}: has no volume {channel}; it holds {channels}, counted from 0")
     return channel or 0
@@ -236,7 +239,8 @@ def _checked_type(path: Path, header: Any) -> np.dtype[Any]:
         name = {"V": "RGB colours", "c": "complex numbers"}.get(dtype.kind, str(dtype))
         raise ImageContentError(f"{path}: holds {name}; expected one real number a voxel; export the image again as grey values")
     if int(header["bitpix"]) != 8 * dtype.itemsize:
-        raise InputFileError(f"{path}: its header declares {int(header['bitpix'])} bits a voxel but type {dtype.name}; the file is damaged")
+        bits = int(header["bitpix"])
+        raise InputFileError(f"{path}: its header declares {bits} bits a voxel but the type {dtype.name}; the file is damaged")
     return dtype
 
 
@@ -245,17 +249,21 @@ def _checked_scale(path: Path, header: Any) -> tuple[float, float]:
     if slope == 0 or np.isnan(slope):
         return 1.0, 0.0  # The standard's way to say "not scaled"; the intercept then means nothing.
     if not np.isfinite(slope) or not np.isfinite(inter):
-        raise InputFileError(f"{path}: its header scales voxels by {slope:g} and {inter:g}; expected finite numbers; the file is damaged")
+        raise InputFileError(f"{path}: its header scales voxels by {slope:g} and {inter:g}; expected finite numbers; it is damaged")
     return slope, inter
 
 
 def _checked_affine(path: Path, header: Any, shape: tuple[int, int, int]) -> Affine:
     pixdim = [float(v) for v in header["pixdim"][1:4]]
     if not all(np.isfinite(v) and v > 0 for v in pixdim):
-        raise GridMismatchError(f"{path}: its voxel spacing is {_numbers(pixdim)} mm; expected three positive numbers; correct the header")
+        raise GridMismatchError(f"{path}: its spacing is {_numbers(pixdim)} mm; expected positive numbers; correct the header")
     units = int(header["xyzt_units"]) & 7
     if units in _UNITS:
-        raise GridMismatchError(f"{path}: its header gives lengths in {_UNITS[units]}; expected millimetres; convert the file first")
+        raise GridMismatchError(f"{path}: its header gives lengths in {_UNITS[units]}; expected millimetres; convert it first")
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+        raise GridMismatchError(f"{path}: its header gives no orientation (sform and qform codes are 0); expected one; set it")
+    if float(header["pixdim"][0]) == 0:
+        header["pixdim"][0] = 1.0  # The standard reads 0 as 1 here.
     try:
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError, TypeError) as error:
@@ -268,14 +276,14 @@ def _checked_affine(path: Path, header: Any, shape: tuple[int, int, int]) -> Aff
         raise GridMismatchError(f"{path}: its affine is singular (an axis has no direction of its own); correct the header")
     if spacing.min() < _SPACING_MM[0] or spacing.max() > _SPACING_MM[1]:
         low, high = _SPACING_MM
-        raise GridMismatchError(f"{path}: its voxel spacing is {_numbers(spacing)} mm; expected {low:g} to {high:g}; check the units")
+        raise GridMismatchError(f"{path}: its spacing is {_numbers(spacing)} mm; expected {low:g} to {high:g}; check the units")
     if not np.allclose(spacing, pixdim, rtol=0.02):
         raise GridMismatchError(
             f"{path}: its affine says {_numbers(spacing)} mm a voxel but its spacing says {_numbers(pixdim)} mm; correct the header"
         )
     axes = linear / spacing
     if np.abs(axes.T @ axes - np.eye(3)).max() > _SHEAR:
-        raise GridMismatchError(f"{path}: its affine is sheared (axes not at right angles); resample the image to a regular grid first")
+        raise GridMismatchError(f"{path}: its affine is sheared (axes not at right angles); resample it to a regular grid first")
     if np.abs(affine[:3, 3]).max() > 1e5:
         raise GridMismatchError(f"{path}: its origin is {_numbers(affine[:3, 3])} mm away; expected a patient; correct the header")
     return affine
@@ -299,11 +307,11 @@ def _read_voxels(path: Path, file: BinaryIO, header: Any, *, size: int, channels
     expected = int(start) + count * itemsize
     packed = isinstance(file, gzip.GzipFile)
     if expected > size * (_DEFLATE_LIMIT if packed else 1) + 1024:
-        raise InputFileError(f"{path}: is truncated; its header accounts for {expected} bytes and it cannot hold them; copy it again")
+        raise InputFileError(f"{path}: is truncated; its header accounts for {expected} bytes, which it cannot hold; copy it again")
     length = count // channels * itemsize
     _skip(path, file, int(start) - header_bytes + chosen * length, expected)
     raw = np.empty(length, dtype=np.uint8)
-    view, done = memoryview(raw), 0
+    view, done = memoryview(raw), 0  # type: ignore[arg-type]
     while done < length:
         got = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]
         if not got:
@@ -332,5 +340,5 @@ def _check_finite(path: Path, array: Array) -> None:
     if count:
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), array.shape))
         raise ImageContentError(
-            f"{path}: {count} voxels are NaN or infinite, the first at {where}; expected finite intensities; replace them or export the image again"
+            f"{path}: {count} voxels are NaN or infinite, the first at {where}; expected finite numbers; export the image again"
         )

@@ -1,21 +1,21 @@
 """A prepared case on disk: a folder of chunked, compressed arrays and ``case.json``; and the cohort around it.
 
-    PREPARED/cohort.json            what was prepared from what, with licence and citation
-    PREPARED/splits.json            {"folds": [[names], …], "train_only": [names]}
-    PREPARED/cases/NAME/case.json   grids, modalities at hand, hashes, steps
-                        image.b2nd  int16, (M at hand, D, H, W): z-scores in steps of 1/64
-                        labels.b2nd uint8, (D, H, W): bit r set ⇔ the voxel belongs to region r of the task
-                        truth.b2nd  the same on the patient's own grid
+PREPARED/cohort.json            what was prepared from what, with licence and citation
+PREPARED/splits.json            {"folds": [[names], …], "train_only": [names]}
+PREPARED/cases/NAME/case.json   grids, modalities at hand, hashes, steps
+                    image.b2nd  int16, (M at hand, D, H, W): z-scores in steps of 1/64
+                    labels.b2nd uint8, (D, H, W): bit r set ⇔ the voxel belongs to region r of the task
+                    truth.b2nd  the same on the patient's own grid
 """
 
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,29 @@ class CohortRecord:
 
 
 def case_folder(prepared: Path, name: str) -> Path:
-    """Return where a case of a prepared cohort lies."""
+    """Return where a case of a prepared cohort lies.
+
+    Raises:
+        CaseError: If the name cannot be that of a folder.
+    """
+    if not name or name.startswith(".") or any(c in name for c in "/\\:\0"):
+        raise CaseError(f"case name '{name}' cannot be a folder's; rename it without a leading dot, slash, backslash or colon")
     return prepared / _CASES / name
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, and see that it can be written to.
+
+    Raises:
+        OutputError: If it cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -71,17 +92,9 @@ def write_json(path: Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        with _ignored():
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
-
-
-@contextmanager
-def _ignored() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        return
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
@@ -101,7 +114,8 @@ def _store(path: Path, array: Array, chunk: tuple[int, ...], block: tuple[int, .
     chunks = tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
     blocks = tuple(min(b, c) for b, c in zip(block, chunks, strict=True))
     settings = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
-    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=settings)
+    whole: Any = np.ascontiguousarray(array)
+    blosc2.asarray(whole, urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=settings)
 
 
 def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | None, truth: Array | None) -> None:
@@ -119,7 +133,8 @@ def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | 
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left_behind in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):  # By a process that was killed.
+            shutil.rmtree(left_behind, ignore_errors=True)
         temporary.mkdir(parents=True)
         _store(temporary / "image.b2nd", np.rint(image_MDHW / STEP).astype(np.int16), (1, 64, 64, 64), (1, 32, 32, 32))
         if labels_DHW is not None:
@@ -159,7 +174,7 @@ def read_case(folder: Path) -> Case:
             version=content["version"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); delete the folder and prepare the case again") from error
+        raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); delete the folder and prepare it again") from error
 
 
 def _lattice(content: dict[str, Any]) -> Lattice:
@@ -175,7 +190,7 @@ def _open(folder: Path, name: str) -> Any:
     if not path.is_file():
         raise CaseError(f"{path}: not found; the prepared case has none, or is incomplete: delete the folder and prepare it again")
     try:
-        return blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
     except (OSError, RuntimeError, ValueError) as error:
         raise CaseError(f"{path}: damaged ({error}); delete the case's folder and prepare it again") from error
 
@@ -285,11 +300,11 @@ def read_split(path: Path) -> Split:
     expected = 'folds as {"folds": [["case", …], …], "train_only": ["case", …]}'
     content = _read_json(path, expected)
     folds, alone = content.get("folds"), content.get("train_only", [])
-    lists = [*folds, alone] if isinstance(folds, list) else [None]
-    if not all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in lists):
+    lists: list[Any] = [*folds, alone] if isinstance(folds, list) else [None]
+    if not all(isinstance(part, list) and all(isinstance(n, str) for n in part) for part in lists):
         raise CaseError(f"{path}: does not describe folds; expected {expected}")
-    names = [n for part in lists for n in part]
+    names: list[str] = [n for part in lists for n in part]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise CaseError(f"{path}: {', '.join(twice[:5])} stands in it more than once; every case belongs to one fold")
-    return Split(tuple(tuple(part) for part in folds), tuple(alone))
+    return Split(tuple(tuple(part) for part in lists[:-1]), tuple(lists[-1]))

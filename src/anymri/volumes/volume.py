@@ -19,7 +19,7 @@ Affine = NDArray[np.float64]
 Box = tuple[slice, slice, slice]
 Spacing = tuple[float, float, float]
 
-# Headers hold float32 and quaternions: the same grid written by two tools differs by some hundredths of a millimetre at its corners.
+# Headers hold float32 and quaternions: one grid written by two tools differs by some hundredths of a millimetre at its corners.
 SAME_GRID_MM = 0.1
 # Below this share of a voxel at every corner, two lattices are one and copying is more faithful than interpolating.
 _EXACT_VOXELS = 0.01
@@ -162,9 +162,9 @@ def cropped(volume: Volume, box: Box) -> Volume:
 
 
 def bounding_box(mask: Array, margin: int = 0) -> Box:
-    """Return the smallest box around the voxels that are set, widened by a margin but kept inside the array; everything if none is set."""
-    first = mask.any(axis=2)
-    lines = (first.any(axis=1), first.any(axis=0), mask.any(axis=(0, 1)))
+    """Return the smallest box around the voxels that are set, widened by a margin inside the array; everything if none is set."""
+    first = np.any(mask, axis=2)
+    lines = (np.any(first, axis=1), np.any(first, axis=0), np.any(mask, axis=(0, 1)))
     if not lines[0].any():
         return slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2])
     ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
@@ -220,10 +220,10 @@ def resampled(volume: Volume, grid: Grid, *, order: Literal[0, 1, 3], fill: floa
     neighbour (0), linear (1) or cubic spline (3), after smoothing along axes that become coarser, so that detail does not alias.
 
     Args:
-        volume: What to resample; booleans are taken as 0 and 1 and need order 0.
+        volume: What to resample.
         grid: Where to.
         order: Order of the interpolation.
-        fill: Value outside the volume.
+        fill: Value outside the volume; its outermost voxels reach one voxel further.
 
     Returns:
         Array of the volume's type with order 0 or an exact copy, else float32.
@@ -233,18 +233,16 @@ def resampled(volume: Volume, grid: Grid, *, order: Literal[0, 1, 3], fill: floa
     if exact is not None:
         return Volume(_copied(volume.array, exact, grid.shape, fill), grid)
     array = volume.array if order == 0 else _smoothed(volume.array.astype(np.float32, copy=False), index_map)
-    if order == 0 and array.dtype == bool:
-        array = array.view(np.uint8) if array.flags.c_contiguous else array.astype(np.uint8)
+    # Voxels have an extent: beyond the centre of the outermost one the image goes on as it ends there, not as the fill.
+    index_map[:3, 3] += 1.0
     out = ndimage.affine_transform(
-        array,
-        index_map[:3, :3],
-        index_map[:3, 3],
+        np.pad(array.view(np.uint8) if array.dtype == bool else array, 1, mode="edge"),
+        index_map,
         output_shape=grid.shape,
         order=order,
         mode="constant",
         cval=fill,
         prefilter=order > 1,
-        output=array.dtype,
     )
     return Volume(out.astype(volume.array.dtype, copy=False) if order == 0 else out, grid)
 
