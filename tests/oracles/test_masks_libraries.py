@@ -1,0 +1,93 @@
+"""The measures of metrics/masks.py against the libraries that the field uses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from anymri.metrics import masks
+
+# Anisotropic on purpose: an axis taken for another shows.
+SPACING = (1.0, 0.8, 2.5)
+
+
+def lumps(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two overlapping lumps of several pieces, one of them at the border of the grid."""
+    generator = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(generator.standard_normal((40, 44, 30)), 4)
+    other = field + 0.5 * ndimage.gaussian_filter(generator.standard_normal(field.shape), 3)
+    return other > 0.8 * other.std(), field > 0.8 * field.std()
+
+
+@pytest.fixture(params=range(3))
+def pair(request) -> tuple[np.ndarray, np.ndarray]:
+    return lumps(request.param)
+
+
+@pytest.mark.filterwarnings("ignore")  # What MONAI and torch say to each other is not ours to mend.
+def test_monai_agrees():
+    torch = pytest.importorskip("torch")
+    from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+
+    for seed in range(3):
+        mask, target = lumps(seed)
+        here, there = (torch.from_numpy(m)[None, None] for m in (mask, target))
+        found = masks.compare(mask, masks.prepare_reference(target, SPACING))
+        distance = compute_hausdorff_distance(here, there, include_background=True, percentile=95, spacing=SPACING)
+        assert found.directed_hausdorff_95_mm == pytest.approx(float(distance), rel=1e-5)
+        assert found.dice == pytest.approx(float(compute_dice(here, there)), rel=1e-6)
+        for tolerance in (1.0, 2.0):
+            share = compute_surface_dice(here, there, [tolerance], include_background=True, spacing=SPACING)
+            assert found.surface_dice(tolerance) == pytest.approx(float(share), rel=1e-5)
+
+
+def test_simpleitk_agrees(pair):
+    sitk = pytest.importorskip("SimpleITK")
+
+    def image(array):
+        # SimpleITK counts axes from the last; one voxel of margin lets the border of the grid be a surface.
+        made = sitk.GetImageFromArray(np.pad(array, 1).astype(np.uint8))
+        made.SetSpacing(SPACING[::-1])
+        return made
+
+    def distances(a, b):
+        contour_a, contour_b = sitk.LabelContour(image(a), False), sitk.LabelContour(image(b), False)
+        away = np.abs(sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(contour_b, squaredDistance=False, useImageSpacing=True)))
+        on_b = sitk.GetArrayFromImage(contour_b) > 0
+        away[on_b] = 0.0
+        return away[sitk.GetArrayFromImage(contour_a) > 0]
+
+    mask, target = pair
+    found = masks.compare(mask, masks.prepare_reference(target, SPACING))
+    there, back = distances(mask, target), distances(target, mask)
+    np.testing.assert_allclose(np.sort(found.to_reference_mm), np.sort(there), rtol=1e-5)
+    np.testing.assert_allclose(np.sort(found.to_prediction_mm), np.sort(back), rtol=1e-5)
+    # As medpy.metric.hd95 pools them.
+    assert found.hausdorff_95_mm == pytest.approx(np.percentile(np.hstack((there, back)), 95), rel=1e-5)
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(image(mask), image(target))
+    assert found.dice == pytest.approx(overlap.GetDiceCoefficient(1))
+    assert found.precision == pytest.approx(1 - overlap.GetFalseDiscoveryRate(1))
+    assert found.sensitivity == pytest.approx(1 - overlap.GetFalseNegativeError(1))
+
+
+def test_scikit_image_agrees_on_the_largest_distance(pair):
+    metrics = pytest.importorskip("skimage.metrics")
+    mask, target = pair
+    found = masks.compare(mask, masks.prepare_reference(target, (1.0, 1.0, 1.0)))
+    footprint = ndimage.generate_binary_structure(3, 1)
+    edges = [m & ~ndimage.binary_erosion(m, footprint) for m in pair]
+    assert [len(found.to_reference_mm), len(found.to_prediction_mm)] == [int(e.sum()) for e in edges]
+    assert max(found.to_reference_mm.max(), found.to_prediction_mm.max()) == pytest.approx(metrics.hausdorff_distance(*edges))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # surface-distance asks scipy for names that have moved.
+def test_surface_elements_by_area_differ_by_hundredths(pair):
+    library = pytest.importorskip("surface_distance")
+    mask, target = pair
+    found = masks.compare(mask, masks.prepare_reference(target, SPACING))
+    theirs = library.compute_surface_distances(target, mask, SPACING)
+    # Another definition: surfaces between voxels, weighted by area, and nothing beyond the border of the grid.
+    assert found.surface_dice(1.0) == pytest.approx(library.compute_surface_dice_at_tolerance(theirs, 1.0), abs=0.08)
+    assert found.directed_hausdorff_95_mm == pytest.approx(library.compute_robust_hausdorff(theirs, 95), abs=max(SPACING))
