@@ -5,8 +5,9 @@ Two signs, either of which is enough:
 * **No background.** A stripped image is zero around the brain; a raw one holds noise there. A brain is round, so the corners of any
   field of view around it are zero, also of one that covers only part of the brain.
 * **A dark ring.** Cortical bone gives no signal in any sequence. Walking inwards, a head is bright (scalp), nearly black (bone)
-  and bright again (brain); a stripped brain starts bright and never falls as deep, except into a sulcus here and there. So rays are sent
-  in from left, right, front, back and above, and the deepest dip near the surface is compared with the brightness on either side.
+  and bright again (brain); a stripped brain starts bright and never falls as deep, except into a sulcus here and there. So rays
+  are sent in from left, right, front, back and above, and the deepest dip near the surface is compared with the brightness on
+  either side.
 
 What is compared are ratios within the image, so scale, bias and sequence do not matter, and a partial field of view leaves fewer
 rays but the same ratios.

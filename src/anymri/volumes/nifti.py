@@ -8,7 +8,7 @@ import os
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -23,6 +23,7 @@ _TRAILING = 4096  # Bytes of padding that a writer may leave behind the voxels.
 _CHUNK = 2**24
 _DEFLATE_LIMIT = 1032  # Deflate cannot shrink further than this, so a header that claims more is lying.
 _SPACING_MM = (0.02, 50.0)
+_FAR_MM = 1e5
 _SHEAR = 1e-2  # Largest cosine between two axes of a grid that still counts as a right angle (0.6 degrees).
 _UNITS = {1: "metres", 3: "micrometres"}
 
@@ -45,12 +46,12 @@ def read_nifti(path: Path | str, *, channel: int | None = None) -> Volume:
     path = Path(path)
     raw, grid, slope, inter = _load(path, channel)
     _check_finite(path, raw)
-    array = raw.astype(np.float32)
-    if (slope, inter) != (1.0, 0.0):
-        array *= np.float32(slope)
-        array += np.float32(inter)
-        _check_finite(path, array)
-    low, high = float(array.min()), float(array.max())
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = raw.astype(np.float32)
+        if (slope, inter) != (1.0, 0.0):
+            array *= np.float32(slope)
+            array += np.float32(inter)
+        low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageContentError(f"{path}: holds values beyond the range of float32; expected intensities; export the image again")
     if low == high:
@@ -69,8 +70,9 @@ def read_labels(path: Path | str, *, channel: int | None = None) -> Volume:
     """
     path = Path(path)
     raw, grid, slope, inter = _load(path, channel)
-    _check_finite(path, raw)
-    values = raw if (slope, inter) == (1.0, 0.0) else raw.astype(np.float64) * slope + inter
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = raw if (slope, inter) == (1.0, 0.0) else raw.astype(np.float64) * slope + inter
+    _check_finite(path, values)
     if values.dtype.kind == "f":
         rounded = np.rint(values)
         # Some tools scale label maps on writing, which leaves a rounding error far below any honest probability.
@@ -160,13 +162,13 @@ def _unreadable(path: Path, error: Exception) -> InputFileError:
     return InputFileError(f"{path}: cannot be read ({detail}); check the file and its permissions")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedIOBase:
     file = path.open("rb")
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     if packed:  # By content, not by name: both kinds of misnamed file occur, and this one is harmless.
         file.close()
-        return gzip.open(path, "rb")  # type: ignore[return-value]
+        return gzip.open(path, "rb")
     if path.name.lower().endswith(".gz"):
         start = file.read(4)
         file.close()
@@ -178,7 +180,7 @@ def _opened(path: Path) -> BinaryIO:
 _SIZES = {n.to_bytes(4, order) for n in (348, 540) for order in ("little", "big")}  # type: ignore[arg-type]
 
 
-def _read_header(path: Path, file: BinaryIO) -> Any:
+def _read_header(path: Path, file: io.BufferedIOBase) -> Any:
     start = file.read(4)
     if start not in _SIZES:
         raise InputFileError(f"{path}: is not NIfTI (it starts with {start.hex() or 'nothing'}); expected a .nii or .nii.gz file")
@@ -271,6 +273,8 @@ def _checked_affine(path: Path, header: Any, shape: tuple[int, int, int]) -> Aff
     linear = affine[:3, :3]
     if not np.isfinite(affine).all():
         raise GridMismatchError(f"{path}: its affine holds NaN or infinite numbers; correct the header")
+    if np.abs(affine).max() > _FAR_MM:
+        raise GridMismatchError(f"{path}: its affine reaches {np.abs(affine).max():g} mm; expected a patient; correct the header")
     spacing = np.linalg.norm(linear, axis=0)
     if (spacing == 0).any() or abs(np.linalg.det(linear / np.where(spacing == 0, 1, spacing))) < 1e-3:
         raise GridMismatchError(f"{path}: its affine is singular (an axis has no direction of its own); correct the header")
@@ -284,8 +288,6 @@ def _checked_affine(path: Path, header: Any, shape: tuple[int, int, int]) -> Aff
     axes = linear / spacing
     if np.abs(axes.T @ axes - np.eye(3)).max() > _SHEAR:
         raise GridMismatchError(f"{path}: its affine is sheared (axes not at right angles); resample it to a regular grid first")
-    if np.abs(affine[:3, 3]).max() > 1e5:
-        raise GridMismatchError(f"{path}: its origin is {_numbers(affine[:3, 3])} mm away; expected a patient; correct the header")
     return affine
 
 
@@ -293,7 +295,7 @@ def _numbers(values: Any) -> str:
     return " x ".join(f"{float(v):g}" for v in values)
 
 
-def _read_voxels(path: Path, file: BinaryIO, header: Any, *, size: int, channels: int, chosen: int) -> Any:
+def _read_voxels(path: Path, file: io.BufferedIOBase, header: Any, *, size: int, channels: int, chosen: int) -> Any:
     """Return the bytes of the chosen channel. No more is decompressed than the header accounts for, give or take some padding."""
     start = float(header["vox_offset"])
     header_bytes = int(header["sizeof_hdr"])
@@ -313,7 +315,7 @@ def _read_voxels(path: Path, file: BinaryIO, header: Any, *, size: int, channels
     raw = np.empty(length, dtype=np.uint8)
     view, done = memoryview(raw), 0  # type: ignore[arg-type]
     while done < length:
-        got = file.readinto(view[done : done + _CHUNK])  # type: ignore[attr-defined]
+        got = file.readinto(view[done : done + _CHUNK])
         if not got:
             raise InputFileError(f"{path}: is truncated; its voxels end {length - done} bytes early; copy or download it again")
         done += got
@@ -324,7 +326,7 @@ def _read_voxels(path: Path, file: BinaryIO, header: Any, *, size: int, channels
     return raw
 
 
-def _skip(path: Path, file: BinaryIO, count: int, expected: int) -> None:
+def _skip(path: Path, file: io.BufferedIOBase, count: int, expected: int) -> None:
     while count > 0:
         got = len(file.read(min(count, _CHUNK)))
         if not got:
