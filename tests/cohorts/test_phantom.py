@@ -15,8 +15,9 @@ from anymri.domain.modality import Modality, ModalitySet
 from anymri.domain.region import LabelScheme, Region
 from anymri.domain.task import GLIOMA, PROSTATE, Task
 from anymri.errors import InputFileError, LabelSchemeError, UsageError
+from anymri.preparation.skull import check_stripped
 from anymri.volumes.nifti import read_labels, read_nifti
-from anymri.volumes.volume import Grid
+from anymri.volumes.volume import Grid, Volume
 
 SHAPE, SPACING_MM = (48, 48, 48), (4.0, 4.0, 4.0)
 VOXEL_ML = 0.064
@@ -263,11 +264,20 @@ def test_folders_without_phantoms_are_refused(tmp_path: Path) -> None:
         find_phantom(tmp_path, GLIOMA, scheme="unheard of")
 
 
+@pytest.mark.parametrize("seed", [0, 2])
+def test_preparation_takes_it_for_a_stripped_brain(seed: int) -> None:
+    patient = make_patient(GLIOMA, seed, shape=(80, 96, 78), spacing_mm=(2.0, 2.0, 2.0))
+    for name, image in patient.images.items():
+        check_stripped(Volume(image, Grid(image.shape, patient.affine)), image > 0, file=name)
+
+
 @pytest.mark.slow
 def test_a_patient_of_full_size() -> None:
     patient = make_patient(GLIOMA, 11)
     small = made(11)
     assert patient.labels.shape == (240, 240, 155)
+    for name, image in patient.images.items():
+        check_stripped(Volume(image, Grid(image.shape, patient.affine)), image > 0, file=name)
     for value in (1, 2, 4):
         full, coarse = (patient.labels == value).sum() / 1000, (small.labels == value).sum() * VOXEL_ML
         assert full == pytest.approx(coarse, rel=0.25)

@@ -1,7 +1,8 @@
 """Synthetic patients made by code: anatomy, tumour, MRI physics, noise; the same for the same seed, for any number of modalities.
 
-Nothing here was fitted to a network or to pictures of patients: positions come from atlases, volumes and relaxation times from the
-literature (``phantom_brain``, ``phantom_tumour``, ``phantom_pelvis``, ``phantom_physics``), images from signal equations.
+Positions come from atlases, volumes and relaxation times from the literature (``phantom_brain``, ``phantom_tumour``, ``phantom_pelvis``,
+``phantom_physics``), images from signal equations. Where the literature gives a range, the choice was checked against how brightness
+spreads in real scans; no network had a part in it.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def draw_brain(seed: int) -> Brain:
         size=vector(np.clip(common * rng.normal(1.0, 0.012, 3), 0.95, 1.05)),
         tilt_degrees=vector(rng.normal(0, (2.0, 1.2, 1.2))),
         ventricles=float(np.clip(rng.lognormal(0.0, 0.2), 0.75, 1.35)),
-        atrophy_mm=float(rng.uniform(0.0, 0.4)),
+        atrophy_mm=float(rng.uniform(0.0, 0.3)),
         warp=(band_noise(rng, 75.0), band_noise(rng, 75.0), band_noise(rng, 75.0)),
         folds=band_noise(rng, 23.0, octaves=0.35),
         fold_depth=band_noise(rng, 40.0),
@@ -233,7 +233,7 @@ def _paint_cortex(brain: Brain, straight: Points, lobes: _Lobes, layers: list[tu
     depth = lobes.depth
     reach = np.clip(13 + 5 * brain.fold_depth.at(shell), 3, 22)
     fold = np.hypot(brain.folds.distance_to_zero(shell) * np.minimum(k, 1), np.maximum(depth - reach, 0))
-    width = np.float32(0.1 + brain.atrophy_mm) + np.float32(0.6) * np.exp(-np.maximum(depth, 0) / 4)
+    width = np.float32(0.05 + brain.atrophy_mm) + np.float32(0.6) * np.exp(-np.maximum(depth, 0) / 4)
     # Sylvian fissure and insula: a sheet that runs inward and ends in an upright one.
     x, y, z = half
     level = z - (-5 + 0.2 * y + 0.3 * (x - 37)) - 3 * brain.fold_depth.at(straight)

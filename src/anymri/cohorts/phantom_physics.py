@@ -31,6 +31,7 @@ from anymri.cohorts.phantom_shapes import Field, Frame, Number, generator
 
 R1_PER_MM_S, R2_PER_MM_S = 5.0, 7.1
 _MAX = 2**15 - 1  # scanners write 16 bits
+_RESOLVED_MM = 1.7  # two interpolations of a voxel of 1 mm, to the atlas and within the scanner, widen it to this
 _FWHM = 2.355  # of a Gaussian, in standard deviations
 
 GLAND, TRANSITION, CANCER, MUSCLE, FAT, BONE, AIR = "peripheral zone", "transition zone", "cancer", "muscle", "fat", "bone", "air"
@@ -222,8 +223,8 @@ def acquire(scene: Scene, name: str, seed: int) -> np.ndarray:
 
 
 def _blurred(image: np.ndarray, frame: Frame, slice_mm: Number) -> np.ndarray:
-    """Return the image as a scanner resolves it: 1.2 mm within a slice, its thickness across; voxels blur by themselves."""
-    wanted = (1.2, 1.2, max(slice_mm, 1.2))
+    """Return the image as it is resolved after scanner and interpolation to a common grid; voxels blur by themselves."""
+    wanted = (_RESOLVED_MM, _RESOLVED_MM, max(slice_mm, _RESOLVED_MM))
     sigma = [np.sqrt(max(w * w - d * d, 0.0)) / _FWHM / d for w, d in zip(wanted, frame.spacing_mm, strict=True)]
     return ndimage.gaussian_filter(image, sigma, truncate=2.5, mode="nearest")
 
