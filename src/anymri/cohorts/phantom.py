@@ -1,8 +1,8 @@
 """Synthetic patients made by code: anatomy, tumour, MRI physics, noise; the same for the same seed, for any number of modalities.
 
-Positions come from atlases, volumes and relaxation times from the literature (``phantom_brain``, ``phantom_tumour``, ``phantom_pelvis``,
-``phantom_physics``), images from signal equations. Where the literature gives a range, the choice was checked against how brightness
-spreads in real scans; no network had a part in it.
+Positions come from atlases, volumes and relaxation times from the literature (``phantom_brain``, ``phantom_tumour``,
+``phantom_pelvis``, ``phantom_physics``), images from signal equations. Where the literature gives a range, the choice was checked
+against how brightness spreads in real scans; no network had a part in it.
 """
 
 from __future__ import annotations
