@@ -152,7 +152,7 @@ def test_folds_that_come_with_the_data(tmp_path: Path) -> None:
     path.write_text(json.dumps({"folds": [["a"], ["b"]], "train_only": ["c"]}))
     assert find_brats(tmp_path, GLIOMA).split == Split((("a",), ("b",)), ("c",))
     path.write_text(json.dumps({"folds": [["a", "x"], ["y"]]}))
-    with pytest.raises(InputFileError, match=r"splits\.json: names 2 cases that are not there: x, y"):
+    with pytest.raises(CaseError, match=r"splits\.json: names 2 cases that are not there: x, y"):
         find_brats(tmp_path, GLIOMA)
     path.write_text("{")
     with pytest.raises(CaseError, match="cannot be read"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from anymri.domain.case import Cohort, Source, Split, Study
 from anymri.domain.task import Task
-from anymri.errors import InputFileError, UsageError
+from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.volumes.store import read_split
 
 CITATION = (
@@ -58,6 +58,7 @@ def find_brats(source: Path, task: Task, *, scheme: str | None = None) -> Cohort
 
     Raises:
         InputFileError: If the folder is missing or holds no case.
+        CaseError: If its splits.json is damaged or names cases that are not there.
         UsageError: If the task has other modalities.
         LabelSchemeError: If the task has no such scheme.
     """
@@ -175,5 +176,5 @@ def _split(source: Path, names: set[str]) -> Split | None:
     missing = [n for part in (*split.folds, split.train_only) for n in part if n not in names]
     if missing:
         shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise InputFileError(f"{path}: names {len(missing)} cases that are not there: {shown}; add them or take them out")
+        raise CaseError(f"{path}: names {len(missing)} cases that are not there: {shown}; add them or take them out")
     return split
