@@ -125,7 +125,11 @@ def test_nothing_is_pickled(trees: dict[str, ast.Module]) -> None:
 
 def test_nothing_is_looked_up_by_a_string(trees: dict[str, ast.Module]) -> None:
     magic = [
-        f"{path}:{call.lineno}: {name}" for path, tree in trees.items() for name, call in _called(tree) if name in STRING_MAGIC
+        f"{path}:{call.lineno}: {name}"
+        for path, tree in trees.items()
+        if path != "__init__.py"  # public names are imported on first use there
+        for name, call in _called(tree)
+        if name in STRING_MAGIC
     ]
     assert magic == []
 
