@@ -15,17 +15,16 @@ from typing import Any, Literal
 import numpy as np
 
 from anymri.domain.task import Task
-from anymri.engine.inference import device_named, region_logits_of
+from anymri.engine.inference import device_named, nested, region_logits_of, restored
 from anymri.engine.model import Model
 from anymri.errors import InputFileError, OutputError, UsageError
 from anymri.preparation.labels import labels_from_bits
 from anymri.preparation.pipeline import prepare_images
 from anymri.volumes.nifti import read_nifti, write_nifti
 from anymri.volumes.store import write_json
-from anymri.volumes.volume import Grid, Volume, resampled
+from anymri.volumes.volume import Volume
 from anymri.weights import load_model
 
-OUTSIDE = -30.0  # Logit where no model has looked: outside the box of the brain.
 USE = "Research use only. Not a medical device."
 
 
@@ -116,26 +115,17 @@ def segment(
     (logits,) = region_logits_of(model, image, subset.mask, [subset.mask], device=device, precision=options.precision)
     clock.lap("predict")
     native = next(iter(volumes.values())).grid
-    on_native = [_back(logits_DHW, prepared.grid, native) for logits_DHW in logits]
-    bits = bits_of(on_native)
-    regions = {r: Volume((bits >> i & 1).astype(bool), native) for i, r in enumerate(task.region_names)}
+    on_native = restored(logits, prepared.grid, native)
+    masks = nested(on_native)
+    regions = {r: Volume(m, native) for r, m in zip(task.region_names, masks, strict=True)}
     probabilities = {}
     if options.probabilities:
         probabilities = {r: Volume(1 / (1 + np.exp(-x)), native) for r, x in zip(task.region_names, on_native, strict=True)}
+    bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
     mask = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
     clock.lap("restore")
     summary = _summary(name, model, files, regions) | {"label_scheme": scheme.name, "seconds": clock.seconds}
     return Segmentation(mask, regions, probabilities, summary, volumes, task)
-
-
-def bits_of(logits_RDHW: list[np.ndarray]) -> np.ndarray:
-    """Return region bits from logits; a voxel of an inner region is one of every region around it."""
-    bits = np.zeros(logits_RDHW[0].shape, np.uint8)
-    inside = np.ones(bits.shape, bool)
-    for r, logits in enumerate(logits_RDHW):
-        inside = inside & (logits > 0)
-        bits |= inside.astype(np.uint8) << r
-    return bits
 
 
 def write_segmentation(result: Segmentation, out: Path) -> None:
@@ -199,10 +189,6 @@ def _checked_files(images: Mapping[str, Path | str], task: Task) -> dict[str, Pa
             raise UsageError(f"{path}: given for both {seen[real]} and {modality}; give each modality its own file, and leave out what is missing")
         seen[real] = modality
     return files
-
-
-def _back(logits_DHW: np.ndarray, grid: Grid, native: Grid) -> np.ndarray:
-    return resampled(Volume(logits_DHW, grid), native, order=1, fill=OUTSIDE).array
 
 
 def _class_mask(result: Segmentation) -> Volume:

@@ -16,9 +16,11 @@ from torch import Tensor
 from anymri.data.patients import pooled
 from anymri.engine.model import Model
 from anymri.engine.run import Window
+from anymri.volumes.volume import Grid, Volume, resampled
 
 Corner = tuple[int, int, int]
 Array = NDArray[Any]
+OUTSIDE = -30.0  # Logit where no model has looked: outside the box of the brain.
 
 
 def device_named(name: str) -> torch.device:
@@ -106,3 +108,13 @@ def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array
     if window.stride > 1:
         logits = F.interpolate(logits, scale_factor=window.stride, mode="trilinear", align_corners=False)
     return logits[0, :, : shape[0], : shape[1], : shape[2]].cpu().numpy()
+
+
+def restored(logits_RDHW: Array, grid: Grid, native: Grid) -> Array:
+    """Return logits on the patient's own grid, (R, D, H, W); an exact copy where the two lattices coincide."""
+    return np.stack([resampled(Volume(logits, grid), native, order=1, fill=OUTSIDE).array for logits in logits_RDHW])
+
+
+def nested(logits_RDHW: Array) -> Array:
+    """Return masks (R, D, H, W), bool: a voxel belongs to an inner region only if it does to every region around it."""
+    return np.logical_and.accumulate(logits_RDHW > 0, axis=0)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
+import platform
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from anymri.data.augment import apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
 from anymri.data.patches import draw_patches, make_batch
-from anymri.data.patients import Patient
-from anymri.engine.checkpoint import optimiser_tensors, read_newest, restore_optimisers, write_checkpoint
+from anymri.data.patients import Patient, load_patients
+from anymri.domain.case import Split
+from anymri.engine.inference import autocast
+from anymri.engine.model import Model
 from anymri.engine.run import Run, RunFolder
-from anymri.errors import TrainingError
+from anymri.engine.selection import choose
+from anymri.engine.state import State, enter_stage, floating_tensors, keep_candidate, log, restore, save
+from anymri.errors import CaseError, TrainingError, UsageError
 from anymri.methods.method import Method
+from anymri.volumes.store import CohortRecord, case_folder, read_cohort
 
 LOG_EVERY = 20
-# A loss this much above its own running mean, for this many steps in a row, is a run that has left the road.
-DIVERGED_FACTOR, DIVERGED_STEPS = 10.0, 50
 
 Report = Callable[["Progress"], None]
 
@@ -40,19 +41,83 @@ class Progress:
     seconds: float
 
 
-@dataclass
-class State:
-    """What changes while a training runs, and is written in checkpoints."""
+@dataclass(frozen=True)
+class Parts:
+    """Which cases serve what.
 
-    method: Method
-    averaged: dict[str, Tensor]
-    optimisers: dict[str, torch.optim.Optimizer]
-    device: torch.device
-    step: int = 0
-    seconds: float = 0.0
-    stage: int = 0
-    stage_start: float = 0.0
-    kept: list[float] = field(default_factory=list)
+    Attributes:
+        train: Cases that are trained on.
+        validation: Complete cases taken out of the training folds to choose the checkpoint by.
+        test: Cases of the fold that is left out; never seen here.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def parts_of(run: Run, split: Split) -> Parts:
+    """Return which case serves what; validation cases are spread evenly over the complete training cases.
+
+    Raises:
+        UsageError: If the fold does not exist or too few cases are left.
+    """
+    test = split.test(run.fold) if run.fold is not None else ()
+    names = split.train(run.fold) if run.fold is not None else tuple(n for f in split.folds for n in f) + split.train_only
+    whole = [n for n in names if n not in set(split.train_only)]
+    if len(whole) <= run.validation:
+        raise UsageError(f"{len(whole)} complete training cases are too few to take {run.validation} out for validation; lower --set validation")
+    step = len(whole) // run.validation if run.validation else 1
+    validation = tuple(whole[step // 2 :: step][: run.validation]) if run.validation else ()
+    return Parts(tuple(n for n in names if n not in validation), validation, test)
+
+
+def train(run: Run, data: Path, out: Path, *, resume: bool = False, device: torch.device | None = None, report: Report | None = None) -> Model:
+    """Train on a prepared cohort and leave a run folder; return the chosen model.
+
+    Args:
+        run: All settings.
+        data: Folder of prepared cases.
+        out: Where the run folder is made.
+        resume: Go on from the newest checkpoint in it, if there is one.
+        device: Where to compute; the processor if None.
+        report: Called after every step.
+
+    Raises:
+        CaseError: If the cohort is made for another task.
+        TrainingError: If the folder holds a run already and ``resume`` is not asked for, or holds another run; or the loss diverges.
+    """
+    folder, device = RunFolder(out), device or torch.device("cpu")
+    record, split = read_cohort(data)
+    if record.task != run.task:
+        raise CaseError(f"{data}: prepared for task {record.task}, the run is for {run.task}; prepare it again with --task {run.task}")
+    parts = parts_of(run, split)
+    if folder.record.exists():
+        if not resume:
+            raise TrainingError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
+        if folder.read_run() != run:
+            raise TrainingError(f"{folder.record}: holds a run with other settings; give the same ones to resume, or choose another folder")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        folder.write_record(run, **_facts(record, parts, data))
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    names = [n for n in parts.train if run.partial_weight > 0 or n not in set(split.train_only)]
+    patients = load_patients([case_folder(data, n) for n in names], run.task_object, run.window.stride)
+    fit(run, patients, folder, resume=resume, device=device, report=report)
+    return choose(run, folder, [case_folder(data, n) for n in parts.validation], device=device)
+
+
+def _facts(record: CohortRecord, parts: Parts, data: Path) -> dict[str, object]:
+    from importlib.metadata import version
+
+    return {
+        "cohort": {"name": record.name, "licence": record.licence, "citation": record.citation, "folder": data.name},
+        "cases": {"train": list(parts.train), "validation": list(parts.validation), "test": list(parts.test)},
+        "versions": {"anymri": version("anymri"), "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
 
 
 def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: bool, device: torch.device, report: Report | None = None) -> Method:
@@ -63,10 +128,10 @@ def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: boo
     """
     torch.manual_seed(run.seed)
     method = run.method_config.build(run.task_object).to(device, memory_format=torch.channels_last_3d)
-    state = State(method, _floating(method), {}, device)
-    _enter_stage(state, run)
+    state = State(method, floating_tensors(method), {}, device)
+    enter_stage(state, run)
     if resume:
-        _restore(state, run, folder)
+        restore(state, run, folder)
     method.train()
     weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
     saved = time.monotonic()
@@ -80,14 +145,14 @@ def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: boo
         loss = sum(terms.values())
         running = loss if running is None else 0.98 * running + 0.02 * loss
         if state.step % LOG_EVERY == 0 or state.step == 1:
-            _log(folder, {"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms})
+            log(folder, {"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms})
         if report is not None:
             report(Progress(state.step, _share(run, state), running, state.seconds))
         for candidate in run.candidates:
             if candidate not in state.kept and _share(run, state) >= candidate:
-                _keep_candidate(state, folder, candidate)
+                keep_candidate(state, folder, candidate)
         if time.monotonic() - saved > 60 * run.checkpoint_minutes or _share(run, state) >= 1.0:
-            _save(state, folder)
+            save(state, folder)
             saved = time.monotonic()
     method.load_state_dict({**method.state_dict(), **state.averaged})
     return method.eval()
@@ -134,9 +199,8 @@ def back_propagate(method: Method, batch: Batch, *, progress: float, generator: 
     values: dict[str, float] = {}
     groups = method.parameter_groups()
     iterator = method.losses(batch, progress=progress, generator=generator)
-    device = batch.image_BMDHW.device.type
     while True:
-        with torch.autocast(device, torch.bfloat16) if run.precision == "bf16" else nullcontext():
+        with autocast(batch.image_BMDHW.device, run.precision):
             term = next(iterator, None)
         if term is None:
             return values
@@ -175,10 +239,6 @@ def _on(batch: Batch, device: torch.device) -> Batch:
     )
 
 
-def _floating(method: Method) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in method.state_dict().items() if v.is_floating_point()}
-
-
 @torch.no_grad()
 def _average(state: State, run: Run) -> None:
     """Move the averaged weights towards the current ones; faster at first, so that the start is forgotten."""
@@ -188,61 +248,12 @@ def _average(state: State, run: Run) -> None:
             state.averaged[name].lerp_(value, 1 - decay)
 
 
-def _enter_stage(state: State, run: Run) -> None:
-    state.method.enter_stage(state.method.stages[state.stage])
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    state.optimisers = {}
-    for name, parameters in state.method.parameter_groups().items():
-        if run.optimiser == "sgd":
-            made = torch.optim.SGD(parameters, run.learning_rate, momentum=0.99, nesterov=True, weight_decay=run.weight_decay)
-        else:
-            made = kinds[run.optimiser](parameters, run.learning_rate, weight_decay=run.weight_decay)
-        state.optimisers[name] = made
-
-
 def _next_stage(state: State, run: Run, share: float) -> None:
     """Stages share the budget equally; a new one starts with new optimisers."""
     count = len(state.method.stages)
     due = min(int(share * count), count - 1)
     if due != state.stage:
         state.stage, state.stage_start = due, share
-        _enter_stage(state, run)
+        enter_stage(state, run)
 
 
-def _save(state: State, folder: RunFolder) -> None:
-    tensors = {f"method.{k}": v for k, v in state.method.state_dict().items()}
-    tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
-    tensors |= optimiser_tensors(state.optimisers)
-    facts = {k: getattr(state, k) for k in ("step", "seconds", "stage", "stage_start", "kept")}
-    write_checkpoint(folder.checkpoints, state.step, tensors, facts)
-
-
-def _restore(state: State, run: Run, folder: RunFolder) -> None:
-    found = read_newest(folder.checkpoints)
-    if found is None:
-        return
-    tensors, facts, spoilt = found
-    for line in spoilt:
-        _log(folder, {"warning": line})
-    for key in ("step", "seconds", "stage", "stage_start", "kept"):
-        setattr(state, key, facts[key])
-    _enter_stage(state, run)
-    state.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
-    state.averaged = {k.removeprefix("averaged."): v.to(state.device) for k, v in tensors.items() if k.startswith("averaged.")}
-    restore_optimisers(state.optimisers, tensors)
-
-
-def _keep_candidate(state: State, folder: RunFolder, candidate: float) -> None:
-    from safetensors.torch import save_file
-
-    folder.candidates.mkdir(parents=True, exist_ok=True)
-    target = folder.candidates / f"at_{candidate:.3f}.safetensors"
-    part = target.with_name(f".{target.name}.part")
-    save_file({k: v.contiguous() for k, v in state.averaged.items()}, part)
-    part.rename(target)
-    state.kept.append(candidate)
-
-
-def _log(folder: RunFolder, line: Mapping[str, Any]) -> None:
-    with open(folder.log, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(dict(line)) + "\n")

@@ -1,0 +1,106 @@
+"""A model on the cases of a cohort: every subset, hidden by the engine, scored on the patient's own grid."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from anymri.domain.task import Task
+from anymri.engine.inference import nested, region_logits_of, restored
+from anymri.engine.model import Model
+from anymri.engine.selection import full_image
+from anymri.errors import CaseError, InputFileError
+from anymri.metrics.protocol import CaseReference, Protocol, prepare_case, score_case
+from anymri.metrics.scores import Origin, Score, ScoreTable, joined, read_scores, tabulated, write_scores
+from anymri.volumes.store import case_folder, read_case, read_cohort, read_truth
+from anymri.volumes.volume import Grid
+
+Report = Callable[[int, int, str], None]
+
+
+def evaluate(
+    model: Model, data: Path, cases: Sequence[str], out: Path, *, protocol: Protocol, device: torch.device, report: Report | None = None
+) -> ScoreTable:
+    """Score a model on prepared cases and write the table.
+
+    A case is encoded once and decoded for every subset of what it has. The table of each case is kept beside ``out`` until all are done,
+    so that an interrupted evaluation goes on where it was.
+
+    Args:
+        model: What is scored.
+        data: Folder of prepared cases.
+        cases: Which of them.
+        out: The CSV file.
+        protocol: Rules of scoring.
+        device: Where to compute.
+        report: Called after each case with (done, total, name).
+
+    Raises:
+        CaseError: If a case has no reference or is made for another task.
+    """
+    record, _ = read_cohort(data)
+    parts = out.with_name(f".{out.name}.parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    tables = []
+    with ThreadPoolExecutor(2) as pool:
+        for done, name in enumerate(cases, 1):
+            part = parts / f"{name}.csv"
+            origin = Origin(model.header.method, record.name, name, model.header.training.get("seed"), model.sha256[:12], protocol.name)
+            table = _already(part, origin)
+            if table is None:
+                table = _scored(model, case_folder(data, name), origin, protocol, (device, pool))
+                write_scores(part, table)
+            tables.append(table)
+            if report is not None:
+                report(done, len(cases), name)
+    whole = joined(tables)
+    write_scores(out, whole)
+    shutil.rmtree(parts, ignore_errors=True)
+    return whole
+
+
+def _already(part: Path, origin: Origin) -> ScoreTable | None:
+    """Return the table of a case that an interrupted evaluation left, if it is of the same weights and protocol."""
+    try:
+        table = read_scores(part)
+    except InputFileError:
+        return None
+    same = all((r.run, r.protocol, r.case) == (origin.run, origin.protocol, origin.case) for r in table)
+    return table if same and len(table) else None
+
+
+def _scored(model: Model, folder: Path, origin: Origin, protocol: Protocol, means: tuple[torch.device, ThreadPoolExecutor]) -> ScoreTable:
+    """Return the scores of one case: subsets are decoded one after the other and scored in threads meanwhile."""
+    device, pool = means
+    case, task = read_case(folder), model.method.task
+    if case.task != task.name:
+        raise CaseError(f"{folder}: prepared for task {case.task}, the weights are for {task.name}; prepare it again with --task {task.name}")
+    if not case.known_regions:
+        raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
+    truth = read_truth(folder)
+    reference = prepare_case(
+        {r: (truth.array >> i & 1).astype(bool) for i, r in enumerate(task.region_names) if r in case.known_regions},
+        truth.grid.spacing_mm,
+        protocol,
+    )
+    present = task.modalities.subset(case.modalities)
+    keeps = [s for s in model.method.supports() if s <= present]
+    grids = Grid.from_lattice(case.grid), truth.grid
+    waiting: list[Future[tuple[Score, ...]]] = []
+    image = full_image(folder, task)
+    logits_of_subsets = region_logits_of(model, image, present.mask, [s.mask for s in keeps], device=device)
+    for subset, logits in zip(keeps, logits_of_subsets, strict=True):
+        if len(waiting) >= 4:  # Each holds a whole grid of logits: no more of them than the threads can work off.
+            waiting[-4].result()
+        waiting.append(pool.submit(_one, logits, grids, task, reference, (origin, str(subset))))
+    return ScoreTable(tuple(row for future in waiting for row in future.result()))
+
+
+def _one(logits, grids: tuple[Grid, Grid], task: Task, reference: CaseReference, name: tuple[Origin, str]) -> tuple[Score, ...]:
+    masks = nested(restored(logits, *grids))
+    scored = score_case(dict(zip(task.region_names, masks, strict=True)), reference)
+    return tabulated(*name, scored)

@@ -1,0 +1,94 @@
+"""Which candidate becomes the weights: decided on validation cases alone. This file never sees a test case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from anymri.domain.task import Task
+from anymri.engine.inference import nested, region_logits_of
+from anymri.engine.model import Model, WeightsHeader, read_model, write_weights
+from anymri.engine.run import Run, RunFolder
+from anymri.engine.state import log
+from anymri.errors import TrainingError
+from anymri.metrics.masks import dice
+from anymri.volumes.store import read_case, read_image, read_labels, write_json
+
+
+def choose(run: Run, folder: RunFolder, validation: Sequence[Path], *, device: torch.device) -> Model:
+    """Score every candidate on the validation cases, write the best as the run's weights, and return them as a model.
+
+    Without validation cases, or with one candidate, the last one is taken. selection.json holds the scores and the choice.
+
+    Raises:
+        TrainingError: If the training left no candidate.
+    """
+    candidates = sorted(folder.candidates.glob("*.safetensors"))
+    if not candidates:
+        raise TrainingError(f"{folder.candidates}: holds no candidate weights; the training has not come to its end, resume it")
+    scores = {}
+    if validation and len(candidates) > 1:
+        for path in candidates:
+            scores[path.stem] = mean_dice(_candidate(run, path), validation, device=device)
+            log(folder, {"candidate": path.stem, "validation_dice": scores[path.stem]})
+    best = max(candidates, key=lambda p: (scores.get(p.stem, 0.0), p.stem))
+    write_json(
+        folder.selection,
+        {
+            "rule": "mean Dice over validation cases, supported subsets and regions, on the prepared grid",
+            "cases": [p.name for p in validation],
+            "scores": scores,
+            "chosen": best.stem,
+        },
+    )
+    write_weights(folder.weights, load_file(best), _header(run, folder))
+    return read_model(folder.weights)
+
+
+def mean_dice(model: Model, cases: Sequence[Path], *, device: torch.device) -> float:
+    """Return the mean Dice over cases, subsets and known regions on the prepared grid; both empty counts as 1."""
+    task, values = model.method.task, []
+    for path in cases:
+        case, bits = read_case(path), read_labels(path)
+        present = task.modalities.subset(case.modalities)
+        keeps = [s for s in model.method.supports() if s <= present]
+        image = full_image(path, task)
+        for logits in region_logits_of(model, image, present.mask, [s.mask for s in keeps], device=device):
+            for r, mask in enumerate(nested(logits)):
+                if task.region_names[r] in case.known_regions:
+                    value = dice(mask, (bits >> r & 1).astype(bool))
+                    values.append(1.0 if np.isnan(value) else value)
+    return float(np.mean(values))
+
+
+def full_image(path: Path, task: Task) -> np.ndarray:
+    """Return a stored image with a row for every modality of the task (M, D, H, W); rows that are not at hand are zero and not to be read."""
+    names = read_case(path).modalities
+    stored = read_image(path)
+    image = np.zeros((len(task.modalities), *stored.shape[1:]), np.float32)
+    image[[task.modalities.index(n) for n in names]] = stored
+    return image
+
+
+def _candidate(run: Run, path: Path) -> Model:
+    method = run.method_config.build(run.task_object)
+    method.load_state_dict({**method.state_dict(), **load_file(path)})
+    header = WeightsHeader(name=path.stem, method=run.method, config=run.config, task=run.task, window=run.window)
+    return Model(method.eval(), header)
+
+
+def _header(run: Run, folder: RunFolder) -> WeightsHeader:
+    record = json.loads(folder.record.read_text())
+    training = {k: record[k] for k in ("cohort", "versions") if k in record} | {
+        "seed": run.seed,
+        "fold": run.fold,
+        "budget": f"{run.steps} steps" if run.steps else f"{run.minutes:g} minutes",
+    }
+    return WeightsHeader(
+        name=folder.path.resolve().name, method=run.method, config=run.config, task=run.task, window=run.window, training=training
+    )
