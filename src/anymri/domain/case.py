@@ -72,8 +72,8 @@ class Case:
     grid: Lattice
     native: Lattice
     scheme: str | None = None
-    sources: dict[str, dict[str, str | int | None]] = field(default_factory=dict)
-    intensity: dict[str, dict[str, float]] = field(default_factory=dict)
+    sources: dict[str, dict[str, str | int | None]] = field(default_factory=dict[str, dict[str, str | int | None]])
+    intensity: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     steps: tuple[dict[str, object], ...] = ()
     version: str = ""
 

@@ -8,6 +8,9 @@ Values are honest here: distances are 0.0 between two empty masks and inf if exa
 NaN. What such a value scores is the protocol's choice: metrics/protocol.py.
 """
 
+# scipy comes without types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
@@ -322,7 +325,7 @@ def surface_dice(mask: Mask, target: Mask, spacing_mm: Spacing, *, tolerance_mm:
 
 def _binary(mask: Mask) -> Mask:
     # A bit field of regions taken for a mask would score as something plausible, so anything but 0 and 1 is refused.
-    if mask.ndim != 3 or mask.dtype not in (np.bool_, np.uint8) or (mask.dtype == np.uint8 and mask.size and mask.max() > 1):
+    if mask.ndim != 3 or mask.dtype.name not in ("bool", "uint8") or (mask.dtype == np.uint8 and mask.size and mask.max() > 1):
         raise ValueError(f"a mask is bool, or uint8 of 0 and 1, with three axes; found {mask.dtype} of shape {mask.shape}")
     return mask
 

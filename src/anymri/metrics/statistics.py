@@ -6,6 +6,9 @@ with all their subsets: the 15 subsets of a case are one patient, not 15 observa
 A value that is NaN enters no mean and is counted beside it; an infinite one is refused.
 """
 
+# scipy comes without types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import math
