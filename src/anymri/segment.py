@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from anymri.volumes.store import write_json
 from anymri.volumes.volume import Volume
 from anymri.weights import load_model
 
+Precision = Literal["auto", "float32", "bf16"]
 USE = "Research use only. Not a medical device."
 
 
@@ -33,7 +34,7 @@ class Segmentation:
     """What was found in one patient.
 
     Attributes:
-        mask: Voxel values of the label scheme, uint8, on the grid of the first image.
+        mask: Voxel values of the label scheme, uint8, on the grid of the first image in the task's order.
         regions: Region name → mask of that region on the same grid, bool.
         probabilities: Region name → probability on the same grid, float32; empty unless asked for.
         summary: What summary.json holds.
@@ -62,8 +63,20 @@ class Options:
 
     scheme: str | None = None
     probabilities: bool = False
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: Precision = "auto"
     device: str = "auto"
+
+
+def checked_options(scheme: str | None, probabilities: bool, precision: str, device: str) -> Options:
+    """Return options from words.
+
+    Raises:
+        UsageError: If a word means nothing.
+    """
+    for option, word, allowed in (("--precision", precision, get_args(Precision)), ("--device", device, ("auto", "cpu", "cuda"))):
+        if word not in allowed:
+            raise UsageError(f"{option} {word}: expected one of {', '.join(allowed)}")
+    return Options(scheme, probabilities, cast(Precision, precision), device)
 
 
 @dataclass
@@ -91,7 +104,7 @@ def segment(
         options: How to segment.
 
     Returns:
-        The mask on the first image's grid, with all that is known about it.
+        The mask on the grid of the first image in the task's order, with all that is known about it.
 
     Raises:
         AnymriError: One line about what cannot be used.
@@ -114,7 +127,7 @@ def segment(
     device = device_named(options.device)
     (logits,) = region_logits_of(model, image, subset.mask, [subset.mask], device=device, precision=options.precision)
     clock.lap("predict")
-    native = next(iter(volumes.values())).grid
+    native = volumes[subset.names[0]].grid
     on_native = restored(logits, prepared.grid, native)
     masks = nested(on_native)
     regions = {r: Volume(m, native) for r, m in zip(task.region_names, masks, strict=True)}

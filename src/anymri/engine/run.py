@@ -59,6 +59,7 @@ class Run(BaseModel):
         validation: How many training cases are taken out to choose the checkpoint.
         candidates: Shares of the budget at which a candidate checkpoint is kept.
         checkpoint_minutes: Interval between checkpoints.
+        init: Weights file to start from, of the same method and settings; None starts afresh.
         seed: Of everything.
         threads: Of torch; None leaves it as it is.
     """
@@ -88,6 +89,7 @@ class Run(BaseModel):
     validation: int = Field(4, ge=0)
     candidates: tuple[float, ...] = (0.7, 0.85, 1.0)
     checkpoint_minutes: float = Field(2.0, ge=0)
+    init: str | None = None
     seed: int = 0
     threads: int | None = None
 

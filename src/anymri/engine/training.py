@@ -18,11 +18,11 @@ from anymri.data.patches import draw_patches, make_batch
 from anymri.data.patients import Patient, load_patients
 from anymri.domain.case import Split
 from anymri.engine.inference import autocast
-from anymri.engine.model import Model
+from anymri.engine.model import Model, read_model
 from anymri.engine.run import Run, RunFolder
 from anymri.engine.selection import choose
 from anymri.engine.state import State, enter_stage, floating_tensors, keep_candidate, log, restore, save
-from anymri.errors import CaseError, TrainingError, UsageError
+from anymri.errors import CaseError, TrainingError, UsageError, WeightsError
 from anymri.methods.method import Method
 from anymri.volumes.store import CohortRecord, case_folder, read_cohort
 
@@ -127,7 +127,10 @@ def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: boo
         TrainingError: If the loss is not finite, or stays far above where it was.
     """
     torch.manual_seed(run.seed)
-    method = run.method_config.build(run.task_object).to(device, memory_format=torch.channels_last_3d)
+    method = run.method_config.build(run.task_object)
+    if run.init is not None:
+        _start_from(run, method)
+    method = method.to(device, memory_format=torch.channels_last_3d)
     state = State(method, floating_tensors(method), {}, device)
     enter_stage(state, run)
     if resume:
@@ -156,6 +159,13 @@ def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: boo
             saved = time.monotonic()
     method.load_state_dict({**method.state_dict(), **state.averaged})
     return method.eval()
+
+
+def _start_from(run: Run, method: Method) -> None:
+    model = read_model(Path(run.init or ""))
+    if (model.header.method, model.header.task) != (run.method, run.task) or model.method.state_dict().keys() != method.state_dict().keys():
+        raise WeightsError(f"{run.init}: weights of {model.header.method} for {model.header.task}; a start for this run needs its own method and settings")
+    method.load_state_dict(model.method.state_dict())
 
 
 def _step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], share: float) -> dict[str, float]:

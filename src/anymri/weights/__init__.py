@@ -1,64 +1,107 @@
-"""The weights that come with the package, found by name; their hashes are in manifest.json."""
+"""Weights by name: those that come with the package, whose hashes are in manifest.json, and those that were imported."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from anymri.engine.model import Model, read_model
-from anymri.errors import WeightsError
+from anymri.errors import OutputError, WeightsError
 
 FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
-class Shipped:
-    """One line of the manifest.
+class Known:
+    """Weights that can be named.
 
     Attributes:
         name: The word on the command line.
         file: The safetensors file.
-        card: What it was trained on, how well it does, and its limits.
-        sha256: Of the file.
+        sha256: What it must hash to.
         task: Name of the task.
         default: Whether it is used when no weights are named.
     """
 
     name: str
     file: Path
-    card: Path
     sha256: str
     task: str
-    default: bool
+    default: bool = False
 
 
-def shipped() -> tuple[Shipped, ...]:
-    """Return what comes with the package, in the manifest's order."""
-    lines = json.loads((FOLDER / "manifest.json").read_text())["weights"]
-    return tuple(
-        Shipped(w["name"], FOLDER / w["file"], FOLDER / w["card"], w["sha256"], w["task"], w["default"]) for w in lines
-    )
+def imported_folder() -> Path:
+    """Return where imported weights lie: $ANYMRI_WEIGHTS, or the user's data folder."""
+    if "ANYMRI_WEIGHTS" in os.environ:
+        return Path(os.environ["ANYMRI_WEIGHTS"])
+    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "anymri" / "weights"
+
+
+def known() -> tuple[Known, ...]:
+    """Return all weights that can be named: the package's first."""
+    found = []
+    for folder in (FOLDER, imported_folder()):
+        manifest = folder / "manifest.json"
+        if manifest.is_file():
+            lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"]
+            found += [Known(w["name"], folder / w["file"], w["sha256"], w["task"], w.get("default", False)) for w in lines]
+    return tuple(found)
+
+
+def named(name: str | Path | None) -> Known:
+    """Return weights by name, by path of a file or of a run folder, or the default ones.
+
+    Raises:
+        WeightsError: If there are none.
+    """
+    lines = known()
+    for line in lines:
+        if line.default if name is None else str(name) == line.name:
+            return line
+    if name is None:
+        raise WeightsError("no weights come with this installation; name a .safetensors file")
+    path = Path(name) / "weights.safetensors" if Path(name).is_dir() else Path(name)
+    if not path.is_file():
+        raise WeightsError(f"weights '{name}' are neither a file nor a run folder nor one of {', '.join(w.name for w in lines)}")
+    return Known(path.stem, path, "", "")
 
 
 def load_model(name: str | Path | None = None) -> Model:
-    """Return shipped weights by name, any weights file by path, or the default ones.
+    """Return the model of some weights, as ``named`` finds them.
 
     Raises:
         WeightsError: If there are none of that name, or the file cannot be trusted.
     """
-    lines = shipped()
-    if name is None:
-        chosen = next((w for w in lines if w.default), None)
-        if chosen is None:
-            raise WeightsError("no weights come with this installation; give a .safetensors file by --weights")
-        return read_model(chosen.file, sha256=chosen.sha256)
-    for line in lines:
-        if str(name) == line.name:
-            return read_model(line.file, sha256=line.sha256)
-    path = Path(name)
-    if path.is_dir() and (path / "weights.safetensors").is_file():
-        path = path / "weights.safetensors"
-    if not path.is_file():
-        raise WeightsError(f"weights '{name}' are neither a file nor one of {', '.join(w.name for w in lines)}; see 'anymri weights list'")
-    return read_model(path)
+    line = named(name)
+    return read_model(line.file, sha256=line.sha256 or None)
+
+
+def import_file(path: Path) -> Known:
+    """Check a weights file and keep a copy under the name in its header.
+
+    Raises:
+        WeightsError: If the file cannot be trusted, or other weights have that name.
+        OutputError: If the folder cannot be written.
+    """
+    model = read_model(path)
+    name, folder = model.header.name, imported_folder()
+    if any(line.name == name and line.sha256 != model.sha256 for line in known()):
+        raise WeightsError(f"{path}: other weights are called '{name}' already; train under another folder name or remove those")
+    line = Known(name, folder / f"{name}.safetensors", model.sha256, model.header.task)
+    manifest = folder / "manifest.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / f".{name}.part")
+        os.replace(folder / f".{name}.part", line.file)
+        lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"] if manifest.is_file() else []
+        lines = [w for w in lines if w["name"] != name]
+        lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task})
+        part = folder / ".manifest.json.part"
+        part.write_text(json.dumps({"weights": lines}, indent=2) + "\n", encoding="utf-8")
+        os.replace(part, manifest)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}); set ANYMRI_WEIGHTS to a folder that can") from None
+    return line

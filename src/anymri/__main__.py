@@ -1,0 +1,5 @@
+"""``python -m anymri`` is the command line."""
+
+from anymri.cli import main
+
+main()
