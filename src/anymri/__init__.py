@@ -7,7 +7,9 @@ Shapes are written at the end of a tensor's name:
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,3 +23,13 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module("anymri.segment"), name)
     raise AttributeError(f"module 'anymri' has no attribute '{name}'")
+
+
+class _Package(ModuleType):
+    """Keeps ``anymri.segment`` a function: importing the module of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value.segment if name == "segment" and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package
