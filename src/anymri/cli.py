@@ -48,26 +48,36 @@ def prepare(
     for path, reason in cohort.left_out:
         print(f"left out: {path}: {reason}")
     with _bar("preparing", len(cohort.studies)) as advance:
-        failures = prepare_cohort(cohort, chosen, out, workers=workers, progress=lambda done, total, name, s, error: advance(done, name))
+        failures = prepare_cohort(
+            cohort, chosen, out, workers=workers, progress=lambda done, total, name, s, error: advance(done, name)
+        )
     for failure in failures:
         print(f"failed: {failure.case}: {failure.reason}", file=sys.stderr)
     print(f"{len(cohort.studies) - len(failures)} cases prepared in {out}")
     if failures:
-        raise UsageError(f"{len(failures)} of {len(cohort.studies)} cases could not be prepared; mend them and run the same command again")
+        raise UsageError(
+            f"{len(failures)} of {len(cohort.studies)} cases could not be prepared; mend them and run the same command again"
+        )
 
 
 @app.command()
 def train(
-    name: Annotated[str | None, typer.Argument(metavar="METHOD_OR_RECIPE", help="See 'anymri list methods' and 'anymri list recipes'.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="METHOD_OR_RECIPE", help="See 'anymri list methods' and 'anymri list recipes'.")
+    ] = None,
     data: Data = Path("prepared"),
     out: Out = Path("run"),
-    fold: Annotated[int | None, typer.Option(help="Fold that is left out for testing; all cases are trained on if none is given.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Fold that is left out for testing; all cases are trained on if none is given.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in optimiser steps.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes spent on steps.")] = None,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a file or a name.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     again: Annotated[Path | None, typer.Option("--from", help="Run folder whose record is repeated.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the run, JSON values.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the run, JSON values.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -78,7 +88,10 @@ def train(
 
     start = str(named(init).file) if init else None
     run = _run(name, again, {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}, settings or [])
-    print(f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, fold {run.fold}, seed {run.seed}")
+    print(
+        f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, "
+        f"fold {run.fold}, seed {run.seed}"
+    )
     with _bar("training", 1000) as advance:
         model = train_run(
             run,
@@ -107,7 +120,7 @@ def segment(
     device: Device = "auto",
 ) -> None:
     """Segment patients from the images at hand: mask on the patient's own grid, volumes, picture, page."""
-    from anymri.segment import checked_options, check_writable
+    from anymri.segment import check_writable, checked_options
     from anymri.weights import load_model
 
     options = checked_options(labels, probabilities, precision, device)
@@ -139,7 +152,9 @@ def evaluate(
     data: Data = Path("prepared"),
     out: Out = Path("scores.csv"),
     protocol: Annotated[str, typer.Option(help="Rules of scoring; see 'anymri list protocols'.")] = "anymri",
-    fold: Annotated[int | None, typer.Option(help="Fold to score; the one that the weights were not trained on if none is given.")] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Fold to score; the one that the weights were not trained on if none is given.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Score weights on every subset of the modalities of prepared cases, on the patients' own grids."""
@@ -158,7 +173,13 @@ def evaluate(
         print("note: these weights do not say that the cases to be scored were left out of their training", file=sys.stderr)
     with _bar("scoring", len(cases)) as advance:
         table = evaluate_model(
-            loaded, data, cases, out, protocol=rules, device=device_named(device), report=lambda done, total, name: advance(done, name)
+            loaded,
+            data,
+            cases,
+            out,
+            protocol=rules,
+            device=device_named(device),
+            report=lambda done, total, name: advance(done, name),
         )
     tables = summaries(table)
     print("\n\n".join(plain(t) for t in tables))
@@ -179,7 +200,9 @@ def weights_list() -> None:
     from anymri.weights import known
 
     for line in known():
-        print(f"{line.name:<24}{line.task:<12}{line.file.stat().st_size / 1e6:6.1f} MB  {'default' if line.default else ''}".rstrip())
+        print(
+            f"{line.name:<24}{line.task:<12}{line.file.stat().st_size / 1e6:6.1f} MB  {'default' if line.default else ''}".rstrip()
+        )
 
 
 @weights_app.command("where")
@@ -281,7 +304,10 @@ def _segment_one(name: str, images: dict[str, Path], folder: Path, model: Any, o
     result = segment_patient(images, name=name, weights=model, options=options)
     write_segmentation(result, folder)
     volumes = "  ".join(f"{region} {ml:.1f} ml" for region, ml in result.summary["volumes_ml"].items())
-    print(f"{name}: {volumes}  ({sum(result.summary['seconds'].values()):.1f} s, from {'+'.join(result.summary['modalities_used'])}) in {folder}")
+    print(
+        f"{name}: {volumes}  ({sum(result.summary['seconds'].values()):.1f} s, "
+        f"from {'+'.join(result.summary['modalities_used'])}) in {folder}"
+    )
     for warning in result.summary["warnings"]:
         print(f"  {warning}")
 
@@ -305,7 +331,8 @@ def _listing(what: str) -> list[str]:
         from anymri.domain.task import TASKS
 
         return [
-            f"{t.name:<12}{'+'.join(t.modalities.names):<20}{' > '.join(t.region_names):<16}labels: {', '.join(s.name for s in t.schemes)}"
+            f"{t.name:<12}{'+'.join(t.modalities.names):<20}{' > '.join(t.region_names):<16}"
+            f"labels: {', '.join(s.name for s in t.schemes)}"
             for t in TASKS
         ]
     if what == "recipes":

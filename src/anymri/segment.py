@@ -93,7 +93,11 @@ class _Clock:
 
 
 def segment(
-    images: Mapping[str, Path | str], *, name: str = "patient", weights: Model | str | Path | None = None, options: Options | None = None
+    images: Mapping[str, Path | str],
+    *,
+    name: str = "patient",
+    weights: Model | str | Path | None = None,
+    options: Options | None = None,
 ) -> Segmentation:
     """Segment one patient from the images at hand.
 
@@ -165,7 +169,9 @@ def write_segmentation(result: Segmentation, out: Path) -> None:
             for file in sorted(part.iterdir()):
                 os.replace(file, out / file.name)
     except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose a folder that is writable and has room") from error
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or error}); choose a folder that is writable and has room"
+        ) from error
 
 
 def check_writable(out: Path) -> None:
@@ -199,7 +205,10 @@ def _checked_files(images: Mapping[str, Path | str], task: Task) -> dict[str, Pa
             raise InputFileError(f"{path} ({modality}): expected a NIfTI file, found {found}; check the path")
         real = path.resolve()
         if real in seen:
-            raise UsageError(f"{path}: given for both {seen[real]} and {modality}; give each modality its own file, and leave out what is missing")
+            raise UsageError(
+                f"{path}: given for both {seen[real]} and {modality}; "
+                "give each modality its own file, and leave out what is missing"
+            )
         seen[real] = modality
     return files
 

@@ -14,7 +14,7 @@ from anymri.data.batch import Batch
 
 
 class Augmentation(BaseModel):
-    """How strongly training patches are changed. Probabilities are per patch, or per patch and modality where intensities are meant.
+    """How strongly training patches are changed. Probabilities are per patch; for intensities, per patch and modality.
 
     Attributes:
         flip: Probability of a flip along D, H, W.
@@ -101,7 +101,7 @@ def draw_augmentation(settings: Augmentation, batch: int, modalities: int, gener
 
 
 def apply_augmentation(batch: Batch, draw: AugmentationDraw) -> Batch:
-    """Return the changed batch. Background (exact zero) stays zero; modalities do not mix, so what an absent one holds cannot matter."""
+    """Return the changed batch. Background (exact zero) stays zero; modalities do not mix, so an absent one cannot matter."""
     images, targets = [], []
     for b in range(len(batch.names)):
         image, target = batch.image_BMDHW[b], batch.target_BRDHW[b]

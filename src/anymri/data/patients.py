@@ -27,7 +27,7 @@ class Patient:
         present: Which modalities are at hand, (M,) bool.
         shares: Share of each voxel in each region times stride³, (R, D, H, W) uint8.
         known: Which regions the reference tells, (R,) bool.
-        centres: For each known region without the next known one inside it, voxels (n, 3) to centre patches on; empty ones left out.
+        centres: For each known region without the next known one inside it, voxels (n, 3) for centres of patches; no empty ones.
     """
 
     name: str
@@ -84,7 +84,7 @@ def load_patients(folders: Sequence[Path], task: Task, stride: int, *, threads: 
 
 
 def _centres(shares: NDArray[np.uint8], stride: int, name: str) -> tuple[NDArray[np.int64], ...]:
-    """Return, for each known region, at most CENTRES_PER_RING voxels that are mostly in it and not mostly in the next one inside."""
+    """Return, for each known region, at most CENTRES_PER_RING voxels mostly in it and not mostly in the next one inside."""
     inside = shares * 2 >= stride**3
     rings = []
     for r, region in enumerate(inside):

@@ -23,12 +23,19 @@ Report = Callable[[int, int, str], None]
 
 
 def evaluate(
-    model: Model, data: Path, cases: Sequence[str], out: Path, *, protocol: Protocol, device: torch.device, report: Report | None = None
+    model: Model,
+    data: Path,
+    cases: Sequence[str],
+    out: Path,
+    *,
+    protocol: Protocol,
+    device: torch.device,
+    report: Report | None = None,
 ) -> ScoreTable:
     """Score a model on prepared cases and write the table.
 
-    A case is encoded once and decoded for every subset of what it has. The table of each case is kept beside ``out`` until all are done,
-    so that an interrupted evaluation goes on where it was.
+    A case is encoded once and decoded for every subset of what it has. The table of each case is kept beside ``out`` until all are
+    done, so that an interrupted evaluation goes on where it was.
 
     Args:
         model: What is scored.
@@ -49,7 +56,9 @@ def evaluate(
     with ThreadPoolExecutor(2) as pool:
         for done, name in enumerate(cases, 1):
             part = parts / f"{name}.csv"
-            origin = Origin(model.header.method, record.name, name, model.header.training.get("seed"), model.sha256[:12], protocol.name)
+            origin = Origin(
+                model.header.method, record.name, name, model.header.training.get("seed"), model.sha256[:12], protocol.name
+            )
             table = _already(part, origin)
             if table is None:
                 table = _scored(model, case_folder(data, name), origin, protocol, (device, pool))
@@ -73,12 +82,16 @@ def _already(part: Path, origin: Origin) -> ScoreTable | None:
     return table if same and len(table) else None
 
 
-def _scored(model: Model, folder: Path, origin: Origin, protocol: Protocol, means: tuple[torch.device, ThreadPoolExecutor]) -> ScoreTable:
+def _scored(
+    model: Model, folder: Path, origin: Origin, protocol: Protocol, means: tuple[torch.device, ThreadPoolExecutor]
+) -> ScoreTable:
     """Return the scores of one case: subsets are decoded one after the other and scored in threads meanwhile."""
     device, pool = means
     case, task = read_case(folder), model.method.task
     if case.task != task.name:
-        raise CaseError(f"{folder}: prepared for task {case.task}, the weights are for {task.name}; prepare it again with --task {task.name}")
+        raise CaseError(
+            f"{folder}: prepared for task {case.task}, the weights are for {task.name}; prepare it again with --task {task.name}"
+        )
     if not case.known_regions:
         raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
     truth = read_truth(folder)

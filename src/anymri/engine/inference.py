@@ -31,7 +31,7 @@ def device_named(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context for a precision. ``auto`` is float32 on a processor, so that two laptops give one answer, and bf16 on a GPU."""
+    """Return the context for a precision. ``auto``: float32 on a processor, so that two laptops give one answer; bf16 on a GPU."""
     if precision == "bf16" or (precision == "auto" and device.type == "cuda"):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
@@ -54,7 +54,13 @@ def blending_weights(size: Sequence[int]) -> Tensor:
 
 @torch.inference_mode()
 def region_logits_of(
-    model: Model, image_MDHW: Array, present: Sequence[bool], keeps: Sequence[Sequence[bool]], *, device: torch.device, precision: str = "auto"
+    model: Model,
+    image_MDHW: Array,
+    present: Sequence[bool],
+    keeps: Sequence[Sequence[bool]],
+    *,
+    device: torch.device,
+    precision: str = "auto",
 ) -> Iterator[Array]:
     """Yield, for each subset, logits (R, D, H, W) on the grid of the image, float32.
 

@@ -1,4 +1,4 @@
-"""A trained method with all that is needed to use it, and the one file that holds it: safetensors, half precision, a JSON header."""
+"""A trained method with all that is needed to use it, and its one file: safetensors, half precision, a JSON header."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from anymri.domain.task import task_named
 from anymri.engine.run import Window
 from anymri.errors import AnymriError, OutputError, WeightsError
-from anymri.domain.task import task_named
 from anymri.methods import method_named
 from anymri.methods.method import Method
 
@@ -95,7 +95,9 @@ def read_model(path: Path, *, sha256: str | None = None) -> Model:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise WeightsError(f"{path}: weights cannot be read ({error.strerror}); give a .safetensors file or a name of 'anymri weights list'") from None
+        raise WeightsError(
+            f"{path}: weights cannot be read ({error.strerror}); give a .safetensors file or a name of 'anymri weights list'"
+        ) from None
     if sha256 is not None and digest != sha256:
         raise WeightsError(f"{path}: SHA-256 is {digest}, expected {sha256}; the file was changed or damaged, install it again")
     _refuse_foreign(path)
@@ -119,7 +121,7 @@ def read_model(path: Path, *, sha256: str | None = None) -> Model:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Refuse pickles, zips and other bytes before anything parses them: a safetensors file starts with the length of a JSON header."""
+    """Refuse pickles, zips and other bytes before anything parses them: safetensors start with the length of a JSON header."""
     with open(path, "rb") as file:
         start = file.read(9)
     length = struct.unpack("<Q", start[:8])[0] if len(start) == 9 else 0
@@ -132,7 +134,9 @@ def _load(path: Path, method: Method, tensors: dict[str, Tensor]) -> None:
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     if expected != found:
         odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
-        raise WeightsError(f"{path}: tensor '{odd}' has shape {found.get(odd)}, expected {expected.get(odd)}; the file does not fit its header")
+        raise WeightsError(
+            f"{path}: tensor '{odd}' has shape {found.get(odd)}, expected {expected.get(odd)}; the file does not fit its header"
+        )
     method.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     bad = [k for k, v in method.state_dict().items() if not torch.isfinite(v).all()]
     if bad:

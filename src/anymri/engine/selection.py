@@ -67,7 +67,7 @@ def mean_dice(model: Model, cases: Sequence[Path], *, device: torch.device) -> f
 
 
 def full_image(path: Path, task: Task) -> np.ndarray:
-    """Return a stored image with a row for every modality of the task (M, D, H, W); rows that are not at hand are zero and not to be read."""
+    """Return a stored image with a row for every modality of the task, (M, D, H, W); rows not at hand are zero."""
     names = read_case(path).modalities
     stored = read_image(path)
     image = np.zeros((len(task.modalities), *stored.shape[1:]), np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,7 +92,7 @@ def keep_candidate(state: State, folder: RunFolder, candidate: float) -> None:
 def log(folder: RunFolder, line: Mapping[str, Any]) -> None:
     with open(folder.log, "a", encoding="utf-8") as handle:
         handle.write(json.dumps(dict(line)) + "\n")
+
+
 def floating_tensors(method: Method) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in method.state_dict().items() if v.is_floating_point()}
-
-

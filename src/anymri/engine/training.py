@@ -66,13 +66,17 @@ def parts_of(run: Run, split: Split) -> Parts:
     names = split.train(run.fold) if run.fold is not None else tuple(n for f in split.folds for n in f) + split.train_only
     whole = [n for n in names if n not in set(split.train_only)]
     if len(whole) <= run.validation:
-        raise UsageError(f"{len(whole)} complete training cases are too few to take {run.validation} out for validation; lower --set validation")
+        raise UsageError(
+            f"{len(whole)} complete training cases are too few to take {run.validation} out for validation; lower --set validation"
+        )
     step = len(whole) // run.validation if run.validation else 1
     validation = tuple(whole[step // 2 :: step][: run.validation]) if run.validation else ()
     return Parts(tuple(n for n in names if n not in validation), validation, test)
 
 
-def train(run: Run, data: Path, out: Path, *, resume: bool = False, device: torch.device | None = None, report: Report | None = None) -> Model:
+def train(
+    run: Run, data: Path, out: Path, *, resume: bool = False, device: torch.device | None = None, report: Report | None = None
+) -> Model:
     """Train on a prepared cohort and leave a run folder; return the chosen model.
 
     Args:
@@ -85,18 +89,22 @@ def train(run: Run, data: Path, out: Path, *, resume: bool = False, device: torc
 
     Raises:
         CaseError: If the cohort is made for another task.
-        TrainingError: If the folder holds a run already and ``resume`` is not asked for, or holds another run; or the loss diverges.
+        TrainingError: If the folder holds a run and ``resume`` is not asked for, or another run; or if the loss diverges.
     """
     folder, device = RunFolder(out), device or torch.device("cpu")
     record, split = read_cohort(data)
     if record.task != run.task:
-        raise CaseError(f"{data}: prepared for task {record.task}, the run is for {run.task}; prepare it again with --task {run.task}")
+        raise CaseError(
+            f"{data}: prepared for task {record.task}, the run is for {run.task}; prepare it again with --task {run.task}"
+        )
     parts = parts_of(run, split)
     if folder.record.exists():
         if not resume:
             raise TrainingError(f"{out}: holds a run already; add --resume to go on with it, or choose another folder")
         if folder.read_run() != run:
-            raise TrainingError(f"{folder.record}: holds a run with other settings; give the same ones to resume, or choose another folder")
+            raise TrainingError(
+                f"{folder.record}: holds a run with other settings; give the same ones to resume, or choose another folder"
+            )
     else:
         out.mkdir(parents=True, exist_ok=True)
         folder.write_record(run, **_facts(record, parts, data))
@@ -120,7 +128,9 @@ def _facts(record: CohortRecord, parts: Parts, data: Path) -> dict[str, object]:
     }
 
 
-def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: bool, device: torch.device, report: Report | None = None) -> Method:
+def fit(
+    run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: bool, device: torch.device, report: Report | None = None
+) -> Method:
     """Train to the end of the budget, leaving checkpoints, candidates and a log; return the method with averaged weights.
 
     Raises:
@@ -148,7 +158,10 @@ def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: boo
         loss = sum(terms.values())
         running = loss if running is None else 0.98 * running + 0.02 * loss
         if state.step % LOG_EVERY == 0 or state.step == 1:
-            log(folder, {"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms})
+            log(
+                folder,
+                {"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms},
+            )
         if report is not None:
             report(Progress(state.step, _share(run, state), running, state.seconds))
         for candidate in run.candidates:
@@ -163,8 +176,14 @@ def fit(run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: boo
 
 def _start_from(run: Run, method: Method) -> None:
     model = read_model(Path(run.init or ""))
-    if (model.header.method, model.header.task) != (run.method, run.task) or model.method.state_dict().keys() != method.state_dict().keys():
-        raise WeightsError(f"{run.init}: weights of {model.header.method} for {model.header.task}; a start for this run needs its own method and settings")
+    if (model.header.method, model.header.task) != (
+        run.method,
+        run.task,
+    ) or model.method.state_dict().keys() != method.state_dict().keys():
+        raise WeightsError(
+            f"{run.init}: weights of {model.header.method} for {model.header.task}; "
+            "a start for this run needs its own method and settings"
+        )
     method.load_state_dict(model.method.state_dict())
 
 
@@ -195,7 +214,9 @@ def _step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence
         parameters = state.method.parameter_groups()[name]
         norm = torch.nn.utils.clip_grad_norm_(parameters, run.clip)
         if not torch.isfinite(norm):
-            raise TrainingError(f"gradient is not finite at step {state.step}; cases of the batch: {', '.join(n for b in batches for n in b.names)}")
+            raise TrainingError(
+                f"gradient is not finite at step {state.step}; cases of the batch: {', '.join(n for b in batches for n in b.names)}"
+            )
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.step()
@@ -265,5 +286,3 @@ def _next_stage(state: State, run: Run, share: float) -> None:
     if due != state.stage:
         state.stage, state.stage_start = due, share
         enter_stage(state, run)
-
-

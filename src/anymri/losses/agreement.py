@@ -6,7 +6,10 @@ from torch import Tensor
 
 
 def kl_divergence(teacher_BCDHW: Tensor, student_BCDHW: Tensor, *, temperature: float) -> Tensor:
-    """Return KL(softmax(teacher/τ) ‖ softmax(student/τ)): summed over channels, mean over voxels and batch; no gradient to the teacher."""
+    """Return KL(softmax(teacher/τ) ‖ softmax(student/τ)), summed over channels, mean over voxels and batch.
+
+    No gradient reaches the teacher.
+    """
     teacher = (teacher_BCDHW.detach().float() / temperature).log_softmax(1)
     student = (student_BCDHW.float() / temperature).log_softmax(1)
     return (teacher.exp() * (teacher - student)).sum(1).mean()

@@ -29,12 +29,14 @@ def class_groups(membership: Membership, known: Sequence[bool]) -> tuple[list[li
         known: Which of the R regions the reference tells.
 
     Returns:
-        Groups of class indices that look alike to the reference, and a matrix (groups × (known regions + 1)) that maps a voxel's region
-        shares, followed by a one, to the share of each group. Exact for nested and for disjoint regions.
+        Groups of class indices that look alike to the reference, and a matrix (groups × (known regions + 1)) that maps a voxel's
+        region shares, followed by a one, to the share of each group. Exact for nested and for disjoint regions.
     """
     rows = [row for row, tells in zip(membership, known, strict=True) if tells]
     patterns: dict[tuple[bool, ...], list[int]] = {}
     for k in range(len(membership[0])):
         patterns.setdefault(tuple(row[k] for row in rows), []).append(k)
-    system = torch.tensor([[float(p[r]) for p in patterns] for r in range(len(rows))] + [[1.0] * len(patterns)], dtype=torch.float64)
+    system = torch.tensor(
+        [[float(p[r]) for p in patterns] for r in range(len(rows))] + [[1.0] * len(patterns)], dtype=torch.float64
+    )
     return list(patterns.values()), torch.linalg.pinv(system).float()

@@ -27,7 +27,7 @@ def dice_loss(probability_BRDHW: Tensor, target_BRDHW: Tensor, known_BR: Tensor,
 def cross_entropy(class_logits_BKDHW: Tensor, target_BRDHW: Tensor, known_BR: Tensor, membership: Membership) -> Tensor:
     """Return the mean over voxels and samples of the cross-entropy between classes and the shares that the regions imply.
 
-    Classes that the reference cannot tell apart are summed before the logarithm, so an unknown region costs nothing wherever it lies.
+    Classes that the reference cannot tell apart are summed before the logarithm: an unknown region costs nothing wherever it lies.
     """
     log_p = class_logits_BKDHW.float().log_softmax(1)
     total = log_p.new_zeros(())

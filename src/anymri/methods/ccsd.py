@@ -1,23 +1,24 @@
 """CCSD: cross-modal compositional self-distillation.
 
-Idea: A shared encoder and one specific encoder per modality are composed into one feature per modality; the features of any subset are
-concatenated and decoded. In training the full set teaches every subset of a drawn size (HMSD), and each set on a path that loses one
-modality after the other, most critical first, teaches the next (DMCD).
+Idea: A shared encoder and one specific encoder per modality are composed into one feature per modality; the features of any subset
+are concatenated and decoded. In training the full set teaches every subset of a drawn size (HMSD), and each set on a path that
+loses one modality after the other, most critical first, teaches the next (DMCD).
 
-Paper: "CCSD: Cross-Modal Compositional Self-Distillation for Robust Brain Tumor Segmentation with Missing Modalities", arXiv 2511.14599.
+Paper: "CCSD: Cross-Modal Compositional Self-Distillation for Robust Brain Tumor Segmentation with Missing Modalities",
+arXiv 2511.14599.
 
 Here: E_shared, E_spec → ``encoders``; C → ``compose``; f_fused → ``Features.fused``; Z_S → ``combined``; D → ``decoder``; s(m) →
 ``criticality``; P → ``removal_order``; L_seg, L_HMSD, L_DMCD → terms of the same names.
 
 Deviations:
-    1. An absent slot of Z is the mean of the kept modalities' shared features (``absent="shared_mean"``), or the shared encoder's view of a
-       zero volume (``absent="zero"``, the text of the paper). docs/decisions/0003 has the comparison.
-    2. Skips are the concatenated shared features reduced by 1×1 (as ShaSpec), or shared and specific ones (``skips="fused"``, ours).
-    3. The segmentation loss, unnamed in the paper, is soft Dice over regions + cross-entropy, on a drawn subset and on the full set.
+    1. An absent slot of Z is the mean of the kept modalities' shared features (``absent="shared_mean"``), or the shared encoder's
+       view of a zero volume (``absent="zero"``, the text of the paper). docs/decisions/0003 has the comparison.
+    2. Skips are the concatenated shared features reduced by 1×1 (as ShaSpec), or shared and specific ones (``skips="fused"``).
+    3. The segmentation loss, unnamed in the paper, is soft Dice over regions + cross-entropy, on a drawn and on the full set.
     4. τ is 2, without the factor τ²; the teacher of every KL is detached (the paper states neither).
     5. Scores are computed once, over the full set, as algorithm 1 lists it; ``rescore`` does it among the remaining ones.
-    6. With ``distilled="shared"`` or ``"specific"`` Z is built of those features, zeros where absent, and HMSD compares softmax over channels
-       of Z instead of decoded probabilities. The paper does not define it.
+    6. With ``distilled="shared"`` or ``"specific"`` Z is built of those features, zeros where absent, and HMSD compares softmax
+       over channels of Z instead of decoded probabilities. The paper does not define it.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class CCSD(Method):
         return region_logits(self._class_logits(features, keep_BM), self.task.membership)
 
     def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
-        """Yield L_seg of the set at hand and of a drawn subset, L_HMSD one student at a time, L_DMCD, and what carries them to the encoders."""
+        """Yield L_seg of the set at hand and of a drawn subset, L_HMSD by student, L_DMCD, and what carries them to the encoders."""
         features = self.encode(batch.image_BMDHW, batch.present_BM, batch.origin_B3)
         leaves = features.mapped(lambda t: t.detach().requires_grad_())
         full = self._class_logits(leaves, batch.present_BM)
@@ -189,7 +190,11 @@ class CCSD(Method):
             yield Term("dmcd", self._dmcd(leaves, order), self.config.dmcd)
         # Σ leaf.grad · feature: its gradient at the features is what the terms have left at the leaves.
         pairs = zip(features.tensors(), leaves.tensors(), strict=True)
-        carried = [(leaf.grad * feature).sum(dtype=torch.float32) for feature, leaf in pairs if leaf.grad is not None and feature.requires_grad]
+        carried = [
+            (leaf.grad * feature).sum(dtype=torch.float32)
+            for feature, leaf in pairs
+            if leaf.grad is not None and feature.requires_grad
+        ]
         yield Term("encoders", torch.stack(carried).sum(), measured=False)
 
     def combined(self, features: Features, keep_BM: Tensor) -> Tensor:
@@ -203,10 +208,12 @@ class CCSD(Method):
         return torch.cat([s for s in slots if s is not None], 1)
 
     def criticality(self, features: Features, keep_BM: Tensor, gradient: Sequence[Tensor] | None) -> Tensor:
-        """Return s(m) of every kept modality, −inf elsewhere, shape (B, M); higher is removed earlier on the path ``most_critical``."""
+        """Return s(m) of every kept modality, −inf elsewhere, shape (B, M); ``most_critical`` removes the highest first."""
         if self.config.criticality == "gradient":
             if gradient is None:
-                raise RuntimeError("gradient criticality is read from the gradient that seg_full left; back-propagate each term as it comes")
+                raise RuntimeError(
+                    "gradient criticality is read from the gradient that seg_full left; back-propagate each term as it comes"
+                )
             score = torch.stack([g.float().flatten(1).norm(dim=1) for g in gradient], 1)
         else:
             cosine = cosine_scores(torch.stack([f.detach().flatten(1) for f in features.fused], 1))
@@ -236,7 +243,9 @@ class CCSD(Method):
 
     def _class_logits(self, features: Features, keep_BM: Tensor) -> Tensor:
         keep = keep_BM.t().tolist()
-        return self.decoder(self.combined(features, keep_BM), [self._skip(features, level, keep) for level in range(len(features.skips))])
+        return self.decoder(
+            self.combined(features, keep_BM), [self._skip(features, level, keep) for level in range(len(features.skips))]
+        )
 
     def _skip(self, features: Features, level: int, keep: list[list[bool]]) -> Tensor:
         """Return the reduced skip of the kept modalities: a sum, since the reduction is linear."""
@@ -261,7 +270,11 @@ class CCSD(Method):
         if self.config.distilled != "fused":
             teacher = self._single(leaves, leaves.present)
         for keep, rows in students:
-            part = leaves if rows.all() else replace(leaves.mapped(lambda t, r=rows: t[r] if len(t) == len(r) else t), present=leaves.present[rows])
+            part = (
+                leaves
+                if rows.all()
+                else replace(leaves.mapped(lambda t, r=rows: t[r] if len(t) == len(r) else t), present=leaves.present[rows])
+            )
             student = self._class_logits(part, keep) if self.config.distilled == "fused" else self._single(part, keep)
             share = rows.sum().item() / len(rows) / len(students)
             yield Term("hmsd", kl_divergence(teacher[rows], student, temperature=self.config.temperature), self.config.hmsd * share)

@@ -1,7 +1,7 @@
 """dropout_unet: one 3D U-Net with modality dropout, the yardstick.
 
-Idea: Concatenate what is at hand, zero for what is not, say which is which in constant presence channels, and drop modalities at random in
-training. No mechanism beyond that; strong when trained like nnU-Net.
+Idea: Concatenate what is at hand, zero for what is not, say which is which in constant presence channels, and drop modalities at
+random in training. No mechanism beyond that; strong when trained like nnU-Net.
 
 Paper: the baseline of arXiv 2602.20218 and of Ruffle et al., "Brain tumour segmentation with incomplete imaging data", 2023.
 

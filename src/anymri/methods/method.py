@@ -55,7 +55,9 @@ class MethodConfig(BaseModel, ABC):
 
 
 class Method(nn.Module, ABC):
-    """A network and its objective. It owns no optimiser, precision, file, schedule or device, and asks how many modalities, never which.
+    """A network and its objective.
+
+    It owns no optimiser, precision, file, schedule or device, and asks how many modalities, never which.
 
     Attributes:
         task: What it is built for.

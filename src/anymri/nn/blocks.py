@@ -14,8 +14,8 @@ LEAK = 0.01
 class InstanceNorm(nn.Module):
     """Instance normalisation with affine that keeps the channels-last layout.
 
-    torch's own reshapes to (1, B·C, …) and so copies every channels-last tensor twice. Batch statistics of a single sample are the same
-    numbers, and that kernel has a channels-last form.
+    torch's own reshapes to (1, B·C, …) and so copies every channels-last tensor twice. Batch statistics of a single sample are the
+    same numbers, and that kernel has a channels-last form.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""One encoder shared by all modalities, one specific to each (after ShaSpec), and the decoder that takes their features together."""
+"""One encoder shared by all modalities, one specific to each (after ShaSpec), and the decoder of their features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from anymri.nn.blocks import LEAK, Encoder, InstanceNorm, ResidualBlock
-
 
 # [m][level]: one (B, C, D, H, W) per modality and level, finest first. Apart, so that a gradient touches only what was used.
 Pyramids = list[list[Tensor]]
@@ -60,9 +59,9 @@ def placed(flat_PCDHW: Tensor, rows_B: Tensor) -> Tensor:
 
 
 def chosen(feature_BCDHW: Tensor, rows: Sequence[bool], otherwise: Tensor | None) -> Tensor | None:
-    """Return the feature in the rows that are kept and ``otherwise`` (None: zero) in the rest; never looks at a row that is not kept.
+    """Return the feature in the rows that are kept and ``otherwise`` (None: zero) in the rest.
 
-    Whole batches of one kind, the usual ones, cost no copy.
+    Rows that are not kept are never looked at. Whole batches of one kind, the usual ones, cost no copy.
     """
     if all(rows):
         return feature_BCDHW
@@ -73,7 +72,9 @@ def chosen(feature_BCDHW: Tensor, rows: Sequence[bool], otherwise: Tensor | None
 
 
 class ModalityReduction(nn.Module):
-    """The share of each modality in a 1×1×1 convolution over the concatenation of all: the convolution is linear, so a subset is a sum.
+    """The share of each modality in a 1×1×1 convolution over the concatenation of all.
+
+    The convolution is linear, so the reduction of a subset is a sum.
 
     Args:
         modalities: M.
