@@ -27,9 +27,9 @@ class Window(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stride: int = Field(2, ge=1)
+    stride: int = Field(default=2, ge=1)
     size: tuple[int, int, int] = (96, 112, 96)
-    overlap: float = Field(0.5, ge=0, lt=1)
+    overlap: float = Field(default=0.5, ge=0, lt=1)
 
 
 class Run(BaseModel):
@@ -111,7 +111,7 @@ class Run(BaseModel):
         return task_named(self.task)
 
     @classmethod
-    def of(cls, method: str, size: Size, **settings: Any) -> Self:
+    def of(cls, method: str, size: Size, **settings: Any) -> Run:
         """Return a run of a method at one of its sizes.
 
         Raises:
@@ -120,17 +120,17 @@ class Run(BaseModel):
         entry = method_named(method)
         if size not in entry.config.sizes:
             raise UsageError(f"method {method} has no size '{size}'; expected one of {', '.join(entry.config.sizes)}")
-        return checked_run({"method": method, "config": entry.config.sized(size).model_dump(mode="json"), **settings}, cls)
+        return checked_run({"method": method, "config": entry.config.sized(size).model_dump(mode="json"), **settings})
 
 
-def checked_run(content: dict[str, Any], kind: type[Run] = Run) -> Run:
+def checked_run(content: dict[str, Any]) -> Run:
     """Return a run from plain values.
 
     Raises:
         UsageError: One line that names the first setting that does not fit.
     """
     try:
-        return kind.model_validate(content)
+        return Run.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "run"

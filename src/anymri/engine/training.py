@@ -140,7 +140,7 @@ def fit(
     method = run.method_config.build(run.task_object)
     if run.init is not None:
         _start_from(run, method)
-    method = method.to(device, memory_format=torch.channels_last_3d)
+    method = method.to(device).to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]  (missing in torch's stubs)
     state = State(method, floating_tensors(method), {}, device)
     enter_stage(state, run)
     if resume:

@@ -171,14 +171,14 @@ class CCSD(Method):
         return region_logits(self._class_logits(features, keep_BM), self.task.membership)
 
     def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
-        """Yield L_seg of the set at hand and of a drawn subset, L_HMSD by student, L_DMCD, and what carries them to the encoders."""
+        """Yield L_seg of the set at hand and of a drawn subset, L_HMSD, L_DMCD, and what carries them to the encoders."""
         features = self.encode(batch.image_BMDHW, batch.present_BM, batch.origin_B3)
         leaves = features.mapped(lambda t: t.detach().requires_grad_())
         full = self._class_logits(leaves, batch.present_BM)
         yield Term("seg_full", segmentation_loss(full, batch.target_BRDHW, batch.known_BR, self.task.membership))
         teacher = full.detach()
         del full
-        gradient = [f.grad.detach().clone() for f in leaves.fused] if self.config.criticality == "gradient" else None
+        gradient = [_gradient(f) for f in leaves.fused] if self.config.criticality == "gradient" else None
         drawn = draw_subsets(batch.present_BM, generator)
         subset = self._class_logits(leaves, drawn)
         yield Term("seg_subset", segmentation_loss(subset, batch.target_BRDHW, batch.known_BR, self.task.membership))
@@ -302,6 +302,11 @@ class CCSD(Method):
         zero = source[0].new_zeros(())
         slots = [chosen(f, rows, zero) for f, rows in zip(source, keep_BM.t().tolist(), strict=True)]
         return torch.cat([s for s in slots if s is not None], 1)
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    """Return a copy of what has been left at a leaf so far; zeros if nothing was."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.detach().clone()
 
 
 def _sum(parts: Sequence[Tensor | None]) -> Tensor:

@@ -40,9 +40,10 @@ class Term:
 
 
 class MethodConfig(BaseModel, ABC):
-    """Frozen settings of a method, validated, written to disk with every run and every weights file."""
+    """Frozen settings of a method, validated, written to disk with every run and every weights file; ``sizes`` are those it has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    sizes: ClassVar[tuple[Size, ...]]
 
     @classmethod
     @abstractmethod

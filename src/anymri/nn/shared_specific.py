@@ -87,7 +87,8 @@ class ModalityReduction(nn.Module):
         self.shares = nn.ModuleList(nn.Conv3d(channels_in, channels_out, 1, bias=False) for _ in range(modalities))
         # As one convolution over M·C channels would be initialised.
         for share in self.shares:
-            share.weight.data.div_(modalities**0.5)
+            for weight in share.parameters():
+                weight.data.div_(modalities**0.5)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return each modality's share, (B, channels_out, D, H, W); the reduction of a subset is the sum over what is kept."""
