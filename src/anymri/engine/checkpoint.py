@@ -10,30 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from anymri.errors import TrainingError
+from anymri.errors import OutputError, TrainingError
 
 KEPT = 2
 
 
 def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
-    """Write a checkpoint under a temporary name, rename it, and remove all but the newest ones; return its path."""
+    """Write a checkpoint under a temporary name, rename it, and remove all but the newest ones; return its path.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
     target = folder / f"step_{step:08d}"
     part = folder / f".{target.name}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part / "tensors.safetensors")
-    (part / "facts.json").write_text(json.dumps(dict(facts)))
-    for file in part.iterdir():
-        with open(file, "rb+") as handle:
-            os.fsync(handle.fileno())
-    if target.exists():
-        shutil.rmtree(target)
-    part.rename(target)
-    for old in sorted(folder.glob("step_*"))[:-KEPT]:
-        shutil.rmtree(old)
+    try:
+        for left_behind in folder.glob(".step_*.part"):  # By a process that was killed.
+            shutil.rmtree(left_behind)
+        part.mkdir(parents=True)
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part / "tensors.safetensors")
+        (part / "facts.json").write_text(json.dumps(dict(facts)))
+        for file in part.iterdir():
+            with open(file, "rb+") as handle:
+                os.fsync(handle.fileno())
+        if target.exists():
+            shutil.rmtree(target)
+        part.rename(target)
+        for old in sorted(folder.glob("step_*"))[:-KEPT]:
+            shutil.rmtree(old)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise OutputError(f"{target}: checkpoint cannot be written ({error}); free some space and resume") from None
     return target
 
 
@@ -68,10 +78,22 @@ def optimiser_tensors(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[s
 def restore_optimisers(optimisers: Mapping[str, torch.optim.Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Put back what ``optimiser_tensors`` returned."""
     for group, optimiser in optimisers.items():
+        parameters = [p for part in optimiser.param_groups for p in part["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         prefix = f"optimiser.{group}."
         for name, value in tensors.items():
             if name.startswith(prefix):
                 index, key = name.removeprefix(prefix).split(".", 1)
-                state.setdefault(int(index), {})[key] = value
+                state.setdefault(int(index), {})[key] = laid_out_as(parameters[int(index)], value)
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def laid_out_as(like: Tensor, value: Tensor) -> Tensor:
+    """Return the value on the device and in the memory layout of a tensor of its shape; others as they are.
+
+    Files hold every tensor row by row. Kernels round differently where the layouts of their operands differ, so a resumed training
+    would drift away from an unbroken one.
+    """
+    if like.shape != value.shape:
+        return value
+    return torch.empty_like(like, dtype=value.dtype, requires_grad=False).copy_(value)

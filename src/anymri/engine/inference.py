@@ -16,6 +16,7 @@ from torch import Tensor
 from anymri.data.patients import pooled
 from anymri.engine.model import Model
 from anymri.engine.run import Window
+from anymri.errors import UsageError
 from anymri.volumes.volume import Grid, Volume, resampled
 
 Corner = tuple[int, int, int]
@@ -24,10 +25,20 @@ OUTSIDE = -30.0  # Logit where no model has looked: outside the box of the brain
 
 
 def device_named(name: str) -> torch.device:
-    """Return a device; ``auto`` is the GPU if there is one."""
+    """Return a device; ``auto`` is the GPU if there is one.
+
+    Raises:
+        UsageError: If there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(f"device '{name}' cannot be used ({reason}); expected cpu, cuda or auto") from None
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -79,15 +90,22 @@ def region_logits_of(
     image = torch.from_numpy(coarse)[None].to(device)
     present_BM = torch.tensor([list(present)], device=device)
     keeps_SM = torch.tensor([list(k) for k in keeps], device=device)
-    with autocast(device, precision):
-        for logits in _on_model_grid(model, image, present_BM, keeps_SM):
-            yield _at_full_size(logits, window, image_MDHW.shape[1:])
+    model.method.to(device)
+    steps = _on_model_grid(model, image, present_BM, keeps_SM)
+    while True:
+        # Entered anew for every subset: what the caller does between two of them is not to be autocast.
+        with autocast(device, precision):
+            logits = next(steps, None)
+        if logits is None:
+            return
+        yield _at_full_size(logits, window, image_MDHW.shape[1:])
 
 
 def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Tensor) -> Iterator[Tensor]:
     """Yield logits (1, R, d, h, w) per subset on the model's grid."""
     extent, multiple = image.shape[2:], model.method.multiple
-    size = [min(s, -(-n // multiple) * multiple) for s, n in zip(model.header.window.size, extent, strict=True)]
+    # At least two voxels at the deepest level: normalisation needs more than one.
+    size = [min(s, max(-(-n // multiple), 2) * multiple) for s, n in zip(model.header.window.size, extent, strict=True)]
     padded = F.pad(image, [p for n, s in zip(reversed(extent), reversed(size), strict=True) for p in (0, max(s - n, 0))])
     corners = window_corners(padded.shape[2:], size, model.header.window.overlap)
     method = model.method

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import struct
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anymri.domain.task import task_named
-from anymri.engine.run import Window
+from anymri.engine.run import Window, first_fault
 from anymri.errors import AnymriError, OutputError, WeightsError
 from anymri.methods import method_named
 from anymri.methods.method import Method
@@ -109,14 +108,11 @@ def read_model(path: Path, *, sha256: str | None = None) -> Model:
         raise WeightsError(f"{path}: not a readable safetensors file ({error}); only safetensors are loaded") from None
     if text is None:
         raise WeightsError(f"{path}: has no anymri header; these are weights of another program")
-    try:
-        header = WeightsHeader.model_validate_json(text)
-        if header.format != FORMAT:
-            raise WeightsError(f"{path}: format '{header.format}', expected {FORMAT}; use the version of anymri that wrote it")
-        method = method_named(header.method).config.model_validate(header.config).build(task_named(header.task))
-    except (ValidationError, AnymriError) as error:
-        raise WeightsError(f"{path}: header does not fit this version of anymri: {str(error).splitlines()[0]}") from None
-    _load(path, method, tensors)
+    header, method = _built(path, text, tensors)
+    method.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    bad = [k for k, v in method.state_dict().items() if not torch.isfinite(v).all()]
+    if bad:
+        raise WeightsError(f"{path}: tensor '{bad[0]}' holds values that are not finite; train or fetch the weights again")
     return Model(method.eval(), header, digest)
 
 
@@ -129,21 +125,29 @@ def _refuse_foreign(path: Path) -> None:
         raise WeightsError(f"{path}: not a safetensors file; pickled weights (.pt, .pth, .ckpt) are never loaded")
 
 
-def _load(path: Path, method: Method, tensors: dict[str, Tensor]) -> None:
-    expected = {k: tuple(v.shape) for k, v in method.state_dict().items()}
+def _built(path: Path, text: str, tensors: dict[str, Tensor]) -> tuple[WeightsHeader, Method]:
+    """Return the header and the method it describes, freshly initialised, if the tensors fit it."""
+    try:
+        header = WeightsHeader.model_validate_json(text)
+        config = method_named(header.method).config.model_validate(header.config)
+        task = task_named(header.task)
+    except ValidationError as error:
+        raise WeightsError(f"{path}: header does not fit this version of anymri: {first_fault(error)}") from None
+    except AnymriError as error:
+        raise WeightsError(f"{path}: header does not fit this version of anymri: {error}") from None
+    if header.format != FORMAT:
+        raise WeightsError(f"{path}: format '{header.format}', expected {FORMAT}; use the version of anymri that wrote it")
+    if any(edge % config.multiple for edge in header.window.size):
+        raise WeightsError(
+            f"{path}: window {header.window.size} does not fit the network; every edge must be a multiple of {config.multiple}"
+        )
+    # Compared before memory is taken: a header may claim any size.
+    with torch.device("meta"):
+        expected = {k: tuple(v.shape) for k, v in config.build(task).state_dict().items()}
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     if expected != found:
         odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
         raise WeightsError(
             f"{path}: tensor '{odd}' has shape {found.get(odd)}, expected {expected.get(odd)}; the file does not fit its header"
         )
-    method.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    bad = [k for k, v in method.state_dict().items() if not torch.isfinite(v).all()]
-    if bad:
-        raise WeightsError(f"{path}: tensor '{bad[0]}' holds values that are not finite; train or fetch the weights again")
-
-
-def parse_header(path: Path) -> dict[str, Any]:
-    """Return the header of a weights file as plain values, without building anything."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {})[_KEY])
+    return header, config.build(task)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
 
 from anymri.data.augment import Augmentation
 from anymri.domain.task import GLIOMA, Task, task_named
@@ -28,7 +29,7 @@ class Window(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stride: int = Field(default=2, ge=1)
-    size: tuple[int, int, int] = (96, 112, 96)
+    size: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 112, 96)
     overlap: float = Field(default=0.5, ge=0, lt=1)
 
 
@@ -67,7 +68,7 @@ class Run(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     task: str = GLIOMA.name
     window: Window = Window()
     patch: tuple[int, int, int] = (64, 64, 64)
@@ -87,17 +88,40 @@ class Run(BaseModel):
     augmentation: Augmentation = Augmentation()
     fold: int | None = None
     validation: int = Field(4, ge=0)
-    candidates: tuple[float, ...] = (0.7, 0.85, 1.0)
+    candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.7, 0.85, 1.0), min_length=1)
     checkpoint_minutes: float = Field(2.0, ge=0)
     init: str | None = None
     seed: int = 0
-    threads: int | None = None
+    threads: int | None = Field(default=None, ge=1)
+
+    @field_validator("config")
+    @classmethod
+    def _complete(cls, value: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+        """Return the method's settings with every default written out, as JSON holds them, so that records can be compared."""
+        if "method" not in known.data:
+            return value
+        try:
+            return method_named(known.data["method"]).config.model_validate(value).model_dump(mode="json")
+        except ValidationError as error:
+            raise ValueError(first_fault(error)) from None
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("exactly one of steps and minutes is the budget")
-        self.method_config  # noqa: B018  (validates)
+        self.task_object  # noqa: B018  (validates)
+        multiple = self.method_config.multiple
+        # Normalisation needs two voxels at the deepest level. In bf16 oneDNN's weight gradient of a 3×3×3 convolution reads memory that
+        # nobody wrote if the deepest map is 2×2×2: at random, gradients are NaN.
+        for name, edges, least in (
+            ("patch", self.patch, 4 if self.precision == "bf16" else 2),
+            ("window.size", self.window.size, 2),
+        ):
+            if any(edge % multiple or edge < least * multiple for edge in edges):
+                raise ValueError(
+                    f"{name} is {edges}; for {self.method} of this size with precision {self.precision} every edge must be a multiple of "
+                    f"{multiple} and at least {least * multiple}"
+                )
         return self
 
     @property
@@ -132,9 +156,17 @@ def checked_run(content: dict[str, Any]) -> Run:
     try:
         return Run.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "run"
-        raise UsageError(f"setting '{where}': {first['msg']}; found {first['input']!r:.200}") from None
+        raise UsageError(first_fault(error)) from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return one line about the first setting that does not fit."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    named = f"setting '{where}': " if where else ""
+    if first["type"] == "value_error":  # Our own: says what was found.
+        return named + str(first["ctx"]["error"])
+    return f"{named}{first['msg']}; found {first['input']!r:.200}"
 
 
 @dataclass(frozen=True)
@@ -177,7 +209,7 @@ class RunFolder:
         """The chosen weights."""
         return self.path / "weights.safetensors"
 
-    def write_record(self, run: Run, **facts: Any) -> None:
+    def write_record(self, run: Run, facts: Mapping[str, Any]) -> None:
         """Write run.json."""
         write_json(self.record, {"run": run.model_dump(mode="json"), **facts})
 
@@ -191,5 +223,5 @@ class RunFolder:
 
         try:
             return checked_run(json.loads(self.record.read_text())["run"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise TrainingError(f"{self.record}: not a run ({error}); expected a folder that 'anymri train' has made") from None

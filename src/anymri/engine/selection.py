@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from anymri.domain.task import Task
 from anymri.engine.inference import nested, region_logits_of
+from anymri.engine.logs import log
 from anymri.engine.model import Model, WeightsHeader, read_model, write_weights
 from anymri.engine.run import Run, RunFolder
-from anymri.engine.state import log
 from anymri.errors import TrainingError
 from anymri.metrics.masks import dice
 from anymri.volumes.store import read_case, read_image, read_labels, write_json

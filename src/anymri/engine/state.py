@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from anymri.engine.checkpoint import optimiser_tensors, read_newest, restore_optimisers, write_checkpoint
+from anymri.engine.logs import log
 from anymri.engine.run import Run, RunFolder
 from anymri.methods.method import Method
 
@@ -87,11 +85,6 @@ def keep_candidate(state: State, folder: RunFolder, candidate: float) -> None:
     save_file({k: v.contiguous() for k, v in state.averaged.items()}, part)
     part.rename(target)
     state.kept.append(candidate)
-
-
-def log(folder: RunFolder, line: Mapping[str, Any]) -> None:
-    with open(folder.log, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(dict(line)) + "\n")
 
 
 def floating_tensors(method: Method) -> dict[str, Tensor]:

@@ -18,10 +18,11 @@ from anymri.data.patches import draw_patches, make_batch
 from anymri.data.patients import Patient, load_patients
 from anymri.domain.case import Split
 from anymri.engine.inference import autocast
+from anymri.engine.logs import logger_of
 from anymri.engine.model import Model, read_model
 from anymri.engine.run import Run, RunFolder
 from anymri.engine.selection import choose
-from anymri.engine.state import State, enter_stage, floating_tensors, keep_candidate, log, restore, save
+from anymri.engine.state import State, enter_stage, floating_tensors, keep_candidate, restore, save
 from anymri.errors import CaseError, TrainingError, UsageError, WeightsError
 from anymri.methods.method import Method
 from anymri.volumes.store import CohortRecord, case_folder, read_cohort
@@ -107,7 +108,7 @@ def train(
             )
     else:
         out.mkdir(parents=True, exist_ok=True)
-        folder.write_record(run, **_facts(record, parts, data))
+        folder.write_record(run, _facts(record, parts, data))
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     names = [n for n in parts.train if run.partial_weight > 0 or n not in set(split.train_only)]
@@ -134,7 +135,7 @@ def fit(
     """Train to the end of the budget, leaving checkpoints, candidates and a log; return the method with averaged weights.
 
     Raises:
-        TrainingError: If the loss is not finite, or stays far above where it was.
+        TrainingError: If the loss or a gradient is not finite.
     """
     torch.manual_seed(run.seed)
     method = run.method_config.build(run.task_object)
@@ -149,6 +150,7 @@ def fit(
     weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
     saved = time.monotonic()
     running = None
+    write = logger_of(folder)
     while (share := _share(run, state)) < 1.0:
         _next_stage(state, run, share)
         started = time.monotonic()
@@ -158,10 +160,7 @@ def fit(
         loss = sum(terms.values())
         running = loss if running is None else 0.98 * running + 0.02 * loss
         if state.step % LOG_EVERY == 0 or state.step == 1:
-            log(
-                folder,
-                {"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms},
-            )
+            write({"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms})
         if report is not None:
             report(Progress(state.step, _share(run, state), running, state.seconds))
         for candidate in run.candidates:

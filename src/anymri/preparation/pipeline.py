@@ -13,7 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
 
 import blosc2
 import numpy as np
@@ -35,7 +34,8 @@ Step = dict[str, object]
 Progress = Callable[[int, int, str, float, str | None], None]
 
 
-class PreparedImages(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class PreparedImages:
     """Images of one study on the prepared grid.
 
     Attributes:
