@@ -73,9 +73,9 @@ def checked_options(scheme: str | None, probabilities: bool, precision: str, dev
     Raises:
         UsageError: If a word means nothing.
     """
-    for option, word, allowed in (("--precision", precision, get_args(Precision)), ("--device", device, ("auto", "cpu", "cuda"))):
-        if word not in allowed:
-            raise UsageError(f"{option} {word}: expected one of {', '.join(allowed)}")
+    if precision not in get_args(Precision):
+        raise UsageError(f"precision '{precision}' is unknown; expected one of {', '.join(get_args(Precision))}")
+    device_named(device)
     return Options(scheme, probabilities, cast(Precision, precision), device)
 
 
