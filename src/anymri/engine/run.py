@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from anymri.data.augment import Augmentation
 from anymri.domain.task import GLIOMA, Task, task_named
@@ -96,7 +96,7 @@ class Run(BaseModel):
 
     @field_validator("config")
     @classmethod
-    def _complete(cls, value: dict[str, Any], known: ValidationInfo) -> dict[str, Any]:
+    def _complete(cls, value: dict[str, Any], known: Any) -> dict[str, Any]:
         """Return the method's settings with every default written out, as JSON holds them, so that records can be compared."""
         if "method" not in known.data:
             return value
@@ -110,19 +110,22 @@ class Run(BaseModel):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("exactly one of steps and minutes is the budget")
         self.task_object  # noqa: B018  (validates)
-        multiple = self.method_config.multiple
-        # Normalisation needs two voxels at the deepest level. In bf16 oneDNN's weight gradient of a 3×3×3 convolution reads memory that
-        # nobody wrote if the deepest map is 2×2×2: at random, gradients are NaN.
-        for name, edges, least in (
-            ("patch", self.patch, 4 if self.precision == "bf16" else 2),
-            ("window.size", self.window.size, 2),
-        ):
-            if any(edge % multiple or edge < least * multiple for edge in edges):
-                raise ValueError(
-                    f"{name} is {edges}; for {self.method} of this size with precision {self.precision} every edge must be a multiple of "
-                    f"{multiple} and at least {least * multiple}"
-                )
+        self._check_edges("patch", self.patch, 4 if self.precision == "bf16" else 2)
+        self._check_edges("window.size", self.window.size, 2)
         return self
+
+    def _check_edges(self, name: str, edges: tuple[int, int, int], least: int) -> None:
+        """Refuse sizes that the network cannot halve often enough, or that leave fewer than ``least`` voxels at its deepest level.
+
+        Normalisation needs two. In bf16 oneDNN's weight gradient of a 3×3×3 convolution on a map of 2×2×2 reads memory that nobody
+        wrote: at random, gradients are NaN. On four it does not.
+        """
+        multiple = self.method_config.multiple
+        if any(edge % multiple or edge < least * multiple for edge in edges):
+            raise ValueError(
+                f"{name} is {edges}; for this {self.method} with precision {self.precision} "
+                f"every edge must be a multiple of {multiple} and at least {least * multiple}"
+            )
 
     @property
     def method_config(self) -> MethodConfig:

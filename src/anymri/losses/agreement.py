@@ -10,9 +10,14 @@ def kl_divergence(teacher_BCDHW: Tensor, student_BCDHW: Tensor, *, temperature: 
 
     No gradient reaches the teacher.
     """
+    return kl_divergences(teacher_BCDHW, student_BCDHW, temperature=temperature).mean()
+
+
+def kl_divergences(teacher_BCDHW: Tensor, student_BCDHW: Tensor, *, temperature: float) -> Tensor:
+    """Return the same of every sample, shape (B,)."""
     teacher = (teacher_BCDHW.detach().float() / temperature).log_softmax(1)
     student = (student_BCDHW.float() / temperature).log_softmax(1)
-    return (teacher.exp() * (teacher - student)).sum(1).mean()
+    return (teacher.exp() * (teacher - student)).sum(1).flatten(1).mean(1)
 
 
 def cosine_scores(features_BMF: Tensor) -> Tensor:

@@ -29,12 +29,13 @@ from itertools import combinations
 from typing import ClassVar, Literal, Self, final
 
 import torch
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from anymri.data.batch import Batch
 from anymri.data.draw import draw_subsets
 from anymri.domain.task import Task
-from anymri.losses.agreement import cosine_scores, kl_divergence
+from anymri.losses.agreement import cosine_scores, kl_divergence, kl_divergences
 from anymri.losses.regions import region_logits
 from anymri.losses.segmentation import segmentation_loss
 from anymri.methods.method import Method, MethodConfig, Size, Term
@@ -63,18 +64,29 @@ class CCSDConfig(MethodConfig):
 
     sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base")
 
-    widths: tuple[int, ...] = (16, 32, 64, 128)
-    depths: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128), min_length=2)
+    depths: tuple[PositiveInt, ...] = (2, 2, 2, 2)
     absent: Literal["shared_mean", "zero"] = "shared_mean"
     skips: Literal["shared", "fused"] = "shared"
     residual: bool = False
-    hmsd: float = 1.0
-    dmcd: float = 1.0
+    hmsd: float = Field(default=1.0, ge=0)
+    dmcd: float = Field(default=1.0, ge=0)
     distilled: Literal["fused", "shared", "specific"] = "fused"
     path: Literal["most_critical", "least_critical", "random"] = "most_critical"
     criticality: Literal["cosine", "gradient"] = "cosine"
     rescore: bool = False
-    temperature: float = 2.0
+    temperature: float = Field(default=2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        if len(self.depths) != len(self.widths):
+            raise ValueError(f"depths {self.depths} must be as many as widths {self.widths}")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """What spatial sizes must be multiples of."""
+        return 2 ** (len(self.widths) - 1)
 
     @classmethod
     def sized(cls, size: Size) -> Self:
@@ -143,7 +155,7 @@ class CCSD(Method):
         super().__init__(task)
         self.config = config
         n, width = len(task.modalities), config.widths[-1]
-        self.multiple = 2 ** (len(config.widths) - 1)
+        self.multiple = config.multiple
         fused_skips = config.skips == "fused"
         self.encoders = ModalityEncoders(n, config.widths, config.depths, every_level=fused_skips)
         self.compose = ConvNormAct(2 * width, width)
@@ -233,8 +245,9 @@ class CCSD(Method):
         orders: list[list[int]] = [[] for _ in full]
         remaining = features.present.clone()
         for _ in range(full.shape[1]):
-            # Among two, s(a) = s(b): the full-set score, far smaller in weight, decides ties.
-            score = sign * self.criticality(features, remaining, gradient) + 1e-6 * full.masked_fill(~remaining, 0.0)
+            # Among two, s(a) = s(b): the score over the full set decides.
+            tied = remaining.sum(1, keepdim=True) == 2
+            score = torch.where(tied, full, sign * self.criticality(features, remaining, gradient))
             for b, order in enumerate(_descending(score, remaining)):
                 if order:
                     orders[b].append(order[0])
@@ -263,12 +276,14 @@ class CCSD(Method):
         return tuple(levels)
 
     def _hmsd(self, leaves: Features, teacher: Tensor, generator: torch.Generator) -> Iterator[Term]:
-        """Yield KL(teacher ‖ student) for every subset of a drawn size; samples with too few modalities have fewer students."""
+        """Yield KL(teacher ‖ student) for every subset of a drawn size; each sample's mean over its students counts alike."""
         students = _students(leaves.present, generator)
         if not students:
             return
         if self.config.distilled != "fused":
             teacher = self._single(leaves, leaves.present)
+        # Samples draw sizes of their own and so have different numbers of students.
+        share = 1 / torch.stack([rows for _, rows in students]).sum(0).clamp(min=1) / len(leaves.present)
         for keep, rows in students:
             part = (
                 leaves
@@ -276,8 +291,8 @@ class CCSD(Method):
                 else replace(leaves.mapped(lambda t, r=rows: t[r] if len(t) == len(r) else t), present=leaves.present[rows])
             )
             student = self._class_logits(part, keep) if self.config.distilled == "fused" else self._single(part, keep)
-            share = rows.sum().item() / len(rows) / len(students)
-            yield Term("hmsd", kl_divergence(teacher[rows], student, temperature=self.config.temperature), self.config.hmsd * share)
+            apart = kl_divergences(teacher[rows], student, temperature=self.config.temperature)
+            yield Term("hmsd", (apart * share[rows]).sum(), self.config.hmsd)
 
     def _dmcd(self, leaves: Features, order: list[list[int]]) -> Tensor:
         """Return Σ over the path of KL(σ(Z_larger/τ) ‖ σ(Z_smaller/τ)), mean over samples."""

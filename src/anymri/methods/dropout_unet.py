@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, final
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from anymri.data.batch import Batch
@@ -43,10 +44,15 @@ class DropoutUNetConfig(MethodConfig):
 
     sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base", "paper")
 
-    widths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2)
     presence: bool = True
     drawing: Literal["uniform_subset", "uniform_size", "bernoulli"] = "uniform_subset"
-    keep_probability: float = 0.5
+    keep_probability: float = Field(default=0.5, gt=0, le=1)
+
+    @property
+    def multiple(self) -> int:
+        """What spatial sizes must be multiples of."""
+        return 2 ** (len(self.widths) - 1)
 
     @classmethod
     def sized(cls, size: Size) -> Self:
@@ -78,7 +84,7 @@ class DropoutUNet(Method):
     def __init__(self, config: DropoutUNetConfig, task: Task) -> None:
         super().__init__(task)
         self.config = config
-        self.multiple = 2 ** (len(config.widths) - 1)
+        self.multiple = config.multiple
         self.network = PlainUNet(len(task.modalities) * (1 + config.presence), config.widths, len(task.classes))
 
     def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Identity:

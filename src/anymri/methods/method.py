@@ -45,6 +45,11 @@ class MethodConfig(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
     sizes: ClassVar[tuple[Size, ...]]
 
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """What spatial sizes must be multiples of; known without building anything."""
+
     @classmethod
     @abstractmethod
     def sized(cls, size: Size) -> Self:

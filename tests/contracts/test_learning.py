@@ -1,0 +1,155 @@
+"""What every method owes to training: every method × every task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from anymri.domain.task import TASKS
+
+from ..material import ALL_METHODS, ALL_TASKS, back_propagated, made_batch, measured, mixed_presence, tiny, with_absent
+
+every_task = pytest.mark.parametrize("task", ALL_TASKS)
+every_method = pytest.mark.parametrize("name", ALL_METHODS)
+
+# Every value of every option, the defaults left out.
+OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("ccsd", {"absent": "zero"}),
+    ("ccsd", {"skips": "fused"}),
+    ("ccsd", {"residual": True}),
+    ("ccsd", {"hmsd": 0.0}),
+    ("ccsd", {"dmcd": 0.0}),
+    ("ccsd", {"hmsd": 0.0, "dmcd": 0.0}),
+    ("ccsd", {"distilled": "shared"}),
+    ("ccsd", {"distilled": "specific"}),
+    ("ccsd", {"path": "least_critical"}),
+    ("ccsd", {"path": "random"}),
+    ("ccsd", {"criticality": "gradient"}),
+    ("ccsd", {"criticality": "gradient", "path": "least_critical", "rescore": True}),
+    ("ccsd", {"rescore": True}),
+    ("ccsd", {"absent": "zero", "skips": "fused", "residual": True, "distilled": "shared", "rescore": True}),
+    ("ccsd", {"temperature": 1.0}),
+    ("dropout_unet", {"presence": False}),
+    ("dropout_unet", {"drawing": "uniform_size"}),
+    ("dropout_unet", {"drawing": "bernoulli", "keep_probability": 0.2}),
+)
+
+
+def _called(case: tuple[str, dict[str, Any]]) -> str:
+    return "-".join([case[0], *(f"{k}={v}" for k, v in case[1].items())]).replace(" ", "")
+
+
+@every_method
+@every_task
+def test_every_trainable_parameter_gets_a_gradient(name: str, task: str) -> None:
+    method = tiny(name, ALL_TASKS[task])
+    waiting = {n for n, p in method.named_parameters() if p.requires_grad}
+    assert waiting
+    for seed in range(8):
+        _, gradients = back_propagated(method, made_batch(ALL_TASKS[task], seed=seed), seed=seed)
+        waiting -= {n for n, g in gradients.items() if g.abs().max() > 0}
+    assert waiting == set()
+
+
+@pytest.mark.parametrize("case", OPTIONS, ids=_called)
+def test_every_option_trains_every_parameter_and_follows_from_the_seed(case: tuple[str, dict[str, Any]]) -> None:
+    name, options = case
+    batch = made_batch(ALL_TASKS["glioma"], size=4, present=mixed_presence(ALL_TASKS["glioma"]))
+    method, twin = (tiny(name, ALL_TASKS["glioma"], **options) for _ in range(2))
+    waiting = {n for n, p in method.named_parameters() if p.requires_grad}
+    for seed in range(4):
+        terms, gradients = back_propagated(method, batch, seed=seed)
+        again, gradients_again = back_propagated(twin, batch, seed=seed)
+        assert measured(terms) == measured(again)
+        assert gradients.keys() == gradients_again.keys()
+        assert all(torch.equal(g, gradients_again[n]) for n, g in gradients.items())
+        waiting -= {n for n, g in gradients.items() if g.abs().max() > 0}
+    assert waiting == set()
+    assert tiny(name, ALL_TASKS["glioma"], **options).config == type(method.config).model_validate_json(
+        method.config.model_dump_json()
+    )
+
+
+@every_method
+def test_another_seed_draws_other_subsets(name: str) -> None:
+    method, batch = tiny(name, ALL_TASKS["glioma"]), made_batch(ALL_TASKS["glioma"])
+    assert len({str(measured(back_propagated(method, batch, seed=seed)[0])) for seed in range(4)}) > 1
+
+
+@every_method
+def test_the_generator_is_the_only_chance(name: str) -> None:
+    method, batch = tiny(name, ALL_TASKS["glioma"]), made_batch(ALL_TASKS["glioma"])
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    back_propagated(method, batch)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@every_method
+@every_task
+def test_the_loss_falls_on_one_case(name: str, task: str) -> None:
+    method, batch = tiny(name, ALL_TASKS[task]), made_batch(ALL_TASKS[task], size=1)
+    optimiser = torch.optim.Adam(method.parameters(), 0.02)
+    losses = []
+    for step in range(30):
+        terms, _ = back_propagated(method, batch, seed=step, progress=step / 30)
+        optimiser.step()
+        losses.append(sum(value for _, value in measured(terms)))
+    assert sum(losses[-5:]) / 5 < 0.8 * sum(losses[:3]) / 3
+
+
+@every_method
+@every_task
+def test_what_the_reference_does_not_tell_is_not_read(name: str, task: str) -> None:
+    method, batch = tiny(name, ALL_TASKS[task]), made_batch(ALL_TASKS[task])
+    known = torch.ones_like(batch.known_BR)
+    known[0, 1:] = False  # such as a reference of the outermost region alone
+    unknown = ~known[:, :, None, None, None]
+    results = []
+    for content in (batch.target_BRDHW, torch.nan, 1.0):
+        target = torch.where(unknown, torch.as_tensor(content), batch.target_BRDHW)
+        terms, gradients = back_propagated(method, replace(batch, target_BRDHW=target, known_BR=known))
+        results.append((measured(terms), {n: g.clone() for n, g in gradients.items()}))
+    (values, gradients), *others = results
+    assert all(value == value for _, value in values)
+    for other, gradients_again in others:
+        assert other == values
+        assert all(torch.equal(g, gradients_again[n]) for n, g in gradients.items())
+
+
+@every_method
+def test_a_batch_of_which_each_case_has_one_modality_can_be_learned_from(name: str) -> None:
+    task = ALL_TASKS["glioma"]
+    alone = (tuple(m == 0 for m in range(4)), tuple(m == 0 for m in range(4)))
+    batch = with_absent(made_batch(task, present=alone), torch.nan)
+    terms, gradients = back_propagated(tiny(name, task), batch)
+    assert all(value == value for _, value in measured(terms))
+    assert all(torch.isfinite(g).all() for g in gradients.values())
+
+
+@every_method
+def test_half_precision_leaves_finite_gradients_and_sees_nothing_absent(name: str) -> None:
+    task = ALL_TASKS["glioma"]
+    method = tiny(name, task)
+    batch = made_batch(task, size=4, present=mixed_presence(task))
+    results = []
+    for value in (0.0, torch.nan):
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append(back_propagated(method, with_absent(batch, value)))
+    (terms, gradients), (again, gradients_again) = results
+    assert measured(terms) == measured(again)
+    assert all(torch.isfinite(g).all() and torch.equal(g, gradients_again[n]) for n, g in gradients.items())
+
+
+@every_method
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)
+def test_a_method_names_its_groups_and_stages(name: str, task: Any) -> None:
+    method = tiny(name, task)
+    for stage in method.stages:
+        method.enter_stage(stage)
+        grouped = [id(p) for group in method.parameter_groups().values() for p in group]
+        assert len(grouped) == len(set(grouped))
+        assert set(grouped) == {id(p) for p in method.parameters() if p.requires_grad}
