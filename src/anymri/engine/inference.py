@@ -17,7 +17,6 @@ from anymri.data.patients import pooled
 from anymri.engine.model import Model
 from anymri.engine.run import Window
 from anymri.errors import UsageError
-from anymri.errors import UsageError
 from anymri.volumes.volume import Grid, Volume, resampled
 
 Corner = tuple[int, int, int]
