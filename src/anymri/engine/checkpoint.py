@@ -91,8 +91,8 @@ def restore_optimisers(optimisers: Mapping[str, torch.optim.Optimizer], tensors:
 def laid_out_as(like: Tensor, value: Tensor) -> Tensor:
     """Return the value on the device and in the memory layout of a tensor of its shape; others as they are.
 
-    Files hold every tensor row by row. Kernels round differently where the layouts of their operands differ, so a resumed training
-    would drift away from an unbroken one.
+    Files hold every tensor row by row. Where the layouts of their operands differ, kernels take a slower path, which need not round
+    as the fast one does.
     """
     if like.shape != value.shape:
         return value

@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from anymri.engine.run import RunFolder
+from anymri.errors import OutputError
 
 Logger = Callable[[Mapping[str, Any]], None]
 
 
 def log(folder: RunFolder, line: Mapping[str, Any]) -> None:
-    """Append one line to log.jsonl."""
-    with open(folder.log, "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(dict(line)) + "\n")
+    """Append one line to log.jsonl.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        with open(folder.log, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(dict(line)) + "\n")
+    except OSError as error:
+        raise OutputError(f"{folder.log}: cannot be written ({error.strerror}); free some space and resume") from None
 
 
-def logger_of(folder: RunFolder) -> Logger:
-    """Return what logs a step: a line of JSON, and every number as a TensorBoard scalar if that package is at hand."""
+def forget_after(folder: RunFolder, step: int) -> None:
+    """Take steps after this one out of the log: they are going to be made again. A last line that was cut off goes with them."""
+    if not folder.log.exists():
+        return
+    kept = []
+    for text in folder.log.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if line.get("step", 0) <= step:
+            kept.append(text + "\n")
+    part = folder.log.with_name(f".{folder.log.name}.part")
+    part.write_text("".join(kept), encoding="utf-8")
+    os.replace(part, folder.log)
+
+
+def logger_of(folder: RunFolder, *, step: int) -> Logger:
+    """Return what logs the steps after this one: a line of JSON, and TensorBoard scalars if that package is there."""
+    forget_after(folder, step)
     if find_spec("tensorboard") is None:
         return lambda line: log(folder, line)
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder.path / "tensorboard"))
+    writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=step + 1)
 
     def both(line: Mapping[str, Any]) -> None:
         log(folder, line)

@@ -2,90 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anymri.engine.checkpoint import optimiser_tensors, read_newest, restore_optimisers, write_checkpoint
+from anymri.engine.checkpoint import laid_out_as, optimiser_tensors, read_newest, restore_optimisers, write_checkpoint
 from anymri.engine.logs import log
 from anymri.engine.run import Run, RunFolder
+from anymri.errors import OutputError
 from anymri.methods.method import Method
 
-_FACTS = ("step", "seconds", "stage", "stage_start", "kept")
 
-
-@dataclass
-class State:
-    """What changes while a training runs.
+@dataclass(frozen=True)
+class Place:
+    """Where a training stands; a checkpoint says it in JSON.
 
     Attributes:
-        method: In training.
-        averaged: Moving average of its floating-point weights.
-        optimisers: One per parameter group.
-        device: Where it computes.
         step: Optimiser steps done.
-        seconds: Spent on steps.
+        seconds: Spent on them.
         stage: Index of the current stage.
         stage_start: Share of the budget at which it began.
         kept: Candidates that are on disk.
+        running: Moving average of the loss; None before the first step.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    stage: int = 0
+    stage_start: float = 0.0
+    kept: tuple[float, ...] = ()
+    running: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A training between two steps. Tensors are changed in place, the rest is replaced.
+
+    Attributes:
+        method: In training.
+        averaged: Moving average of its floating-point state.
+        optimisers: One per parameter group.
+        device: Where it computes.
+        place: Where it stands.
     """
 
     method: Method
     averaged: dict[str, Tensor]
     optimisers: dict[str, torch.optim.Optimizer]
     device: torch.device
-    step: int = 0
-    seconds: float = 0.0
-    stage: int = 0
-    stage_start: float = 0.0
-    kept: list[float] = field(default_factory=list)
+    place: Place = Place()
 
 
-def enter_stage(state: State, run: Run) -> None:
-    state.method.enter_stage(state.method.stages[state.stage])
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    state.optimisers = {}
-    for name, parameters in state.method.parameter_groups().items():
-        if run.optimiser == "sgd":
-            made = torch.optim.SGD(parameters, run.learning_rate, momentum=0.99, nesterov=True, weight_decay=run.weight_decay)
-        else:
-            made = kinds[run.optimiser](parameters, run.learning_rate, weight_decay=run.weight_decay)
-        state.optimisers[name] = made
+def first_state(method: Method, run: Run, device: torch.device) -> State:
+    """Return the state before the first step."""
+    averaged = {k: v.detach().clone() for k, v in method.state_dict().items() if v.is_floating_point()}
+    return entered(State(method, averaged, {}, device), run, Place())
+
+
+def entered(state: State, run: Run, place: Place) -> State:
+    """Return the state at a place, its stage entered with new optimisers."""
+    state.method.enter_stage(state.method.stages[place.stage])
+    optimisers = {name: _optimiser(run, parameters) for name, parameters in state.method.parameter_groups().items()}
+    return replace(state, optimisers=optimisers, place=place)
+
+
+def _optimiser(run: Run, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    rate, decay = run.learning_rate, run.weight_decay
+    if run.optimiser == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=0.99, nesterov=True, weight_decay=decay)
+    return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[run.optimiser](parameters, rate, weight_decay=decay)
+
+
+def whole_state(state: State) -> dict[str, Tensor]:
+    """Return what a finished method would hold: averaged where it can be averaged, counters and the like as they are."""
+    return {**state.method.state_dict(), **state.averaged}
 
 
 def save(state: State, folder: RunFolder) -> None:
+    """Write a checkpoint.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
     tensors = {f"method.{k}": v for k, v in state.method.state_dict().items()}
     tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
     tensors |= optimiser_tensors(state.optimisers)
-    facts = {k: getattr(state, k) for k in _FACTS}
-    write_checkpoint(folder.checkpoints, state.step, tensors, facts)
+    write_checkpoint(folder.checkpoints, state.place.step, tensors, asdict(state.place))
 
 
-def restore(state: State, run: Run, folder: RunFolder) -> None:
+def resumed(state: State, run: Run, folder: RunFolder) -> State:
+    """Return the state of the newest checkpoint that can be read; the given one if there is none.
+
+    Raises:
+        TrainingError: If there are checkpoints and none can be read.
+    """
     found = read_newest(folder.checkpoints)
     if found is None:
-        return
+        return state
     tensors, facts, spoilt = found
     for line in spoilt:
         log(folder, {"warning": line})
-    for key in _FACTS:
-        setattr(state, key, facts[key])
-    enter_stage(state, run)
+    known = {f.name: facts[f.name] for f in fields(Place) if f.name in facts}
+    state = entered(state, run, Place(**{**known, "kept": tuple(known.get("kept", ()))}))
     state.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
-    state.averaged = {k.removeprefix("averaged."): v.to(state.device) for k, v in tensors.items() if k.startswith("averaged.")}
+    averaged = {k: laid_out_as(v, tensors[f"averaged.{k}"]) for k, v in state.averaged.items()}
     restore_optimisers(state.optimisers, tensors)
+    return replace(state, averaged=averaged)
 
 
-def keep_candidate(state: State, folder: RunFolder, candidate: float) -> None:
-    folder.candidates.mkdir(parents=True, exist_ok=True)
+def with_candidate(state: State, folder: RunFolder, candidate: float) -> State:
+    """Write the averaged weights as a candidate and return the state that knows of it.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
     target = folder.candidates / f"at_{candidate:.3f}.safetensors"
     part = target.with_name(f".{target.name}.part")
-    save_file({k: v.contiguous() for k, v in state.averaged.items()}, part)
-    part.rename(target)
-    state.kept.append(candidate)
-
-
-def floating_tensors(method: Method) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in method.state_dict().items() if v.is_floating_point()}
+    try:
+        folder.candidates.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in whole_state(state).items()}, part)
+        os.replace(part, target)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{target}: cannot be written ({error}); free some space and resume") from None
+    return replace(state, place=replace(state.place, kept=(*state.place.kept, candidate)))

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,10 +22,10 @@ from anymri.engine.logs import logger_of
 from anymri.engine.model import Model, read_model
 from anymri.engine.run import Run, RunFolder
 from anymri.engine.selection import choose
-from anymri.engine.state import State, enter_stage, floating_tensors, keep_candidate, restore, save
+from anymri.engine.state import Place, State, entered, first_state, resumed, save, whole_state, with_candidate
 from anymri.errors import CaseError, TrainingError, UsageError, WeightsError
 from anymri.methods.method import Method
-from anymri.volumes.store import CohortRecord, case_folder, read_cohort
+from anymri.volumes.store import CohortRecord, case_folder, make_folder, read_cohort
 
 LOG_EVERY = 20
 
@@ -106,13 +106,13 @@ def train(
             raise TrainingError(
                 f"{folder.record}: holds a run with other settings; give the same ones to resume, or choose another folder"
             )
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        folder.write_record(run, _facts(record, parts, data))
+    make_folder(out)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     names = [n for n in parts.train if run.partial_weight > 0 or n not in set(split.train_only)]
     patients = load_patients([case_folder(data, n) for n in names], run.task_object, run.window.stride)
+    if not folder.record.exists():  # Not before: a cohort that cannot be read leaves no run behind.
+        folder.write_record(run, _facts(record, parts, data))
     fit(run, patients, folder, resume=resume, device=device, report=report)
     return choose(run, folder, [case_folder(data, n) for n in parts.validation], device=device)
 
@@ -135,42 +135,48 @@ def fit(
     """Train to the end of the budget, leaving checkpoints, candidates and a log; return the method with averaged weights.
 
     Raises:
-        TrainingError: If the loss or a gradient is not finite.
+        TrainingError: If the loss or a gradient is not finite, or no checkpoint can be read.
+        OutputError: If the folder cannot be written.
     """
+    make_folder(folder.path)
     torch.manual_seed(run.seed)
     method = run.method_config.build(run.task_object)
     if run.init is not None:
         _start_from(run, method)
     method = method.to(device).to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]  (missing in torch's stubs)
-    state = State(method, floating_tensors(method), {}, device)
-    enter_stage(state, run)
+    state = first_state(method, run, device)
     if resume:
-        restore(state, run, folder)
+        state = resumed(state, run, folder)
     method.train()
     weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
     saved = time.monotonic()
-    running = None
-    write = logger_of(folder)
-    while (share := _share(run, state)) < 1.0:
-        _next_stage(state, run, share)
+    write = logger_of(folder, step=state.place.step)
+    while (share := _share(run, state.place)) < 1.0:
+        state = _staged(state, run, share)
         started = time.monotonic()
-        terms = _step(state, run, patients, weights, share)
-        state.seconds += time.monotonic() - started
-        state.step += 1
-        loss = sum(terms.values())
-        running = loss if running is None else 0.98 * running + 0.02 * loss
-        if state.step % LOG_EVERY == 0 or state.step == 1:
-            write({"step": state.step, "seconds": round(state.seconds, 2), "share": round(share, 5), "running": running, **terms})
+        terms = _step(state, run, patients, weights)
+        place = _onwards(state.place, time.monotonic() - started, sum(terms.values()))
+        state = replace(state, place=place)
+        if place.step % LOG_EVERY == 0 or place.step == 1:
+            seconds, running = round(place.seconds, 2), place.running
+            write({"step": place.step, "seconds": seconds, "share": round(share, 5), "running": running, **terms})
+        share = _share(run, place)
         if report is not None:
-            report(Progress(state.step, _share(run, state), running, state.seconds))
+            report(Progress(place.step, share, place.running or 0.0, place.seconds))
         for candidate in run.candidates:
-            if candidate not in state.kept and _share(run, state) >= candidate:
-                keep_candidate(state, folder, candidate)
-        if time.monotonic() - saved > 60 * run.checkpoint_minutes or _share(run, state) >= 1.0:
+            if candidate not in place.kept and share >= candidate:
+                state = with_candidate(state, folder, candidate)
+        if time.monotonic() - saved > 60 * run.checkpoint_minutes or share >= 1.0:
             save(state, folder)
             saved = time.monotonic()
-    method.load_state_dict({**method.state_dict(), **state.averaged})
+    method.load_state_dict(whole_state(state))
     return method.eval()
+
+
+def _onwards(place: Place, seconds: float, loss: float) -> Place:
+    """Return the place after one more step."""
+    running = loss if place.running is None else 0.98 * place.running + 0.02 * loss
+    return replace(place, step=place.step + 1, seconds=place.seconds + seconds, running=running)
 
 
 def _start_from(run: Run, method: Method) -> None:
@@ -186,51 +192,52 @@ def _start_from(run: Run, method: Method) -> None:
     method.load_state_dict(model.method.state_dict())
 
 
-def _step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], share: float) -> dict[str, float]:
+def _step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float]) -> dict[str, float]:
     """Make one optimiser step and return the mean of each measured term, weighted."""
     terms: dict[str, float] = {}
-    stage_share = (share - state.stage_start) / (1 - state.stage_start) if len(state.method.stages) > 1 else share
-    batches = []
+    progress = _stage_share(run, state)
+    names: list[str] = []
     for part in range(run.accumulate):
         # All chance of a step follows from the seed and its number, so a resumed run needs no generator's state.
-        seed = (run.seed, state.step, part)
+        seed = (run.seed, state.place.step, part)
         generator = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFF)
         draws = draw_patches(patients, run.patch, run.batch, tumour_share=run.tumour_share, weights=weights, seed=seed)
-        batch = make_batch(patients, draws, run.patch, run.window.stride)
-        batch = _on(batch, state.device)
+        batch = _on(make_batch(patients, draws, run.patch, run.window.stride), state.device)
         batch = apply_augmentation(batch, draw_augmentation(run.augmentation, run.batch, batch.image_BMDHW.shape[1], generator))
-        batches.append(batch)
-        for name, value in back_propagate(state.method, batch, progress=stage_share, generator=generator, run=run).items():
+        names += [n for n in batch.names if n not in names]
+        values = back_propagate(state.method, batch, progress=progress, generator=generator, precision=run.precision)
+        for name, value in values.items():
             terms[name] = terms.get(name, 0.0) + value / run.accumulate
+    where = f"at step {state.place.step + 1}; cases of the batch: {', '.join(names)}"
+    advice = "the last checkpoint is kept; look at these cases, or start anew with a smaller --set learning_rate"
     if not all(map(math.isfinite, terms.values())):
-        names = ", ".join(n for b in batches for n in b.names)
-        raise TrainingError(
-            f"loss is not finite at step {state.step} ({terms}); cases of the batch: {names}; "
-            "the last checkpoint is kept: resume with a smaller --set learning_rate"
-        )
-    rate = run.learning_rate * schedule(share, run.warm_up)
+        found = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        raise TrainingError(f"loss is not finite ({found}) {where}; {advice}")
     for name, optimiser in state.optimisers.items():
         parameters = state.method.parameter_groups()[name]
+        for parameter in parameters if run.accumulate > 1 else ():
+            if parameter.grad is not None:
+                parameter.grad /= run.accumulate
         norm = torch.nn.utils.clip_grad_norm_(parameters, run.clip)
         if not torch.isfinite(norm):
-            raise TrainingError(
-                f"gradient is not finite at step {state.step}; cases of the batch: {', '.join(n for b in batches for n in b.names)}"
-            )
+            raise TrainingError(f"gradient of {name} is not finite {where}; {advice}")
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = run.learning_rate * schedule(progress, run.warm_up)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     _average(state, run)
     return terms
 
 
-def back_propagate(method: Method, batch: Batch, *, progress: float, generator: torch.Generator, run: Run) -> dict[str, float]:
+def back_propagate(
+    method: Method, batch: Batch, *, progress: float, generator: torch.Generator, precision: str
+) -> dict[str, float]:
     """Back-propagate each term of the objective as it comes; return the sum of the weighted values per name."""
     values: dict[str, float] = {}
     groups = method.parameter_groups()
     iterator = method.losses(batch, progress=progress, generator=generator)
     while True:
-        with autocast(batch.image_BMDHW.device, run.precision):
+        with autocast(batch.image_BMDHW.device, precision):
             term = next(iterator, None)
         if term is None:
             return values
@@ -238,7 +245,7 @@ def back_propagate(method: Method, batch: Batch, *, progress: float, generator: 
         others = [(p, p.grad) for name, group in groups.items() if name != term.group for p in group]
         for parameter, _ in others:
             parameter.grad = None
-        (term.value * (term.weight / run.accumulate)).backward()
+        (term.value * term.weight).backward()
         for parameter, gradient in others:
             parameter.grad = gradient
         if term.measured:
@@ -252,8 +259,9 @@ def schedule(share: float, warm_up: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up)))
 
 
-def _share(run: Run, state: State) -> float:
-    return state.step / run.steps if run.steps is not None else state.seconds / (60 * (run.minutes or 1))
+def _share(run: Run, place: Place) -> float:
+    """Return the share of the budget that is spent."""
+    return place.step / run.steps if run.steps is not None else place.seconds / (60 * (run.minutes or 1))
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
@@ -272,16 +280,20 @@ def _on(batch: Batch, device: torch.device) -> Batch:
 @torch.no_grad()
 def _average(state: State, run: Run) -> None:
     """Move the averaged weights towards the current ones; faster at first, so that the start is forgotten."""
-    decay = min(run.average, (1 + state.step) / (10 + state.step))
+    decay = min(run.average, (1 + state.place.step) / (10 + state.place.step))
     for name, value in state.method.state_dict().items():
         if value.is_floating_point():
             state.averaged[name].lerp_(value, 1 - decay)
 
 
-def _next_stage(state: State, run: Run, share: float) -> None:
-    """Stages share the budget equally; a new one starts with new optimisers."""
+def _staged(state: State, run: Run, share: float) -> State:
+    """Return the state in the stage that is due: stages share the budget equally, and each starts with new optimisers."""
     count = len(state.method.stages)
     due = min(int(share * count), count - 1)
-    if due != state.stage:
-        state.stage, state.stage_start = due, share
-        enter_stage(state, run)
+    return state if due == state.place.stage else entered(state, run, replace(state.place, stage=due, stage_start=share))
+
+
+def _stage_share(run: Run, state: State) -> float:
+    """Return the share of the current stage that has passed; learning rate and method follow it."""
+    start, end = state.place.stage_start, (state.place.stage + 1) / len(state.method.stages)
+    return (_share(run, state.place) - start) / (end - start)
