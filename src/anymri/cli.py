@@ -162,7 +162,7 @@ def evaluate(
     from anymri.engine.inference import device_named
     from anymri.metrics.protocol import protocol_named
     from anymri.metrics.tables import markdown, plain, summaries
-    from anymri.volumes.store import read_cohort
+    from anymri.volumes.store import case_folder, read_cohort
     from anymri.weights import load_model
 
     loaded, rules, (_, split) = load_model(model), protocol_named(protocol), read_cohort(data)
@@ -174,8 +174,7 @@ def evaluate(
     with _bar("scoring", len(cases)) as advance:
         table = evaluate_model(
             loaded,
-            data,
-            cases,
+            [case_folder(data, n) for n in cases],
             out,
             protocol=rules,
             device=device_named(device),

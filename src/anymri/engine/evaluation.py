@@ -13,10 +13,10 @@ from anymri.domain.task import Task
 from anymri.engine.inference import nested, region_logits_of, restored
 from anymri.engine.model import Model
 from anymri.engine.selection import full_image
-from anymri.errors import CaseError, InputFileError
+from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.metrics.protocol import CaseReference, Protocol, prepare_case, score_case
 from anymri.metrics.scores import Origin, Score, ScoreTable, joined, read_scores, tabulated, write_scores
-from anymri.volumes.store import case_folder, read_case, read_cohort, read_truth
+from anymri.volumes.store import make_folder, read_case, read_cohort, read_truth
 from anymri.volumes.volume import Grid
 
 Report = Callable[[int, int, str], None]
@@ -24,8 +24,7 @@ Report = Callable[[int, int, str], None]
 
 def evaluate(
     model: Model,
-    data: Path,
-    cases: Sequence[str],
+    cases: Sequence[Path],
     out: Path,
     *,
     protocol: Protocol,
@@ -39,41 +38,57 @@ def evaluate(
 
     Args:
         model: What is scored.
-        data: Folder of prepared cases.
-        cases: Which of them.
+        cases: Folders of prepared cases of one cohort.
         out: The CSV file.
         protocol: Rules of scoring.
         device: Where to compute.
         report: Called after each case with (done, total, name).
 
     Raises:
-        CaseError: If a case has no reference or is made for another task.
+        UsageError: If there is no case.
+        CaseError: If a case has no reference or is made for another task; before anything is scored.
+        OutputError: If the table cannot be written.
     """
-    record, _ = read_cohort(data)
+    if not cases:
+        raise UsageError(f"{out}: there is no case to score; choose a fold that has some")
+    record, _ = read_cohort(cases[0].parents[1])
+    for folder in cases:
+        _check(folder, model.method.task)
     parts = out.with_name(f".{out.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
+    make_folder(parts)
+    seed, run = model.header.training.get("seed"), model.sha256[:12]
     tables = []
     with ThreadPoolExecutor(2) as pool:
-        for done, name in enumerate(cases, 1):
-            part = parts / f"{name}.csv"
-            origin = Origin(
-                model.header.method, record.name, name, model.header.training.get("seed"), model.sha256[:12], protocol.name
-            )
+        for done, folder in enumerate(cases, 1):
+            part = parts / f"{folder.name}.csv"
+            origin = Origin(model.header.method, record.name, folder.name, seed, run, protocol.name)
             table = _already(part, origin)
             if table is None:
-                table = _scored(model, case_folder(data, name), origin, protocol, (device, pool))
+                table = _scored(model, folder, origin, protocol, (device, pool))
                 write_scores(part, table)
             tables.append(table)
             if report is not None:
-                report(done, len(cases), name)
+                report(done, len(cases), folder.name)
     whole = joined(tables)
     write_scores(out, whole)
     shutil.rmtree(parts, ignore_errors=True)
     return whole
 
 
+def _check(folder: Path, task: Task) -> None:
+    case = read_case(folder)
+    if case.task != task.name:
+        raise CaseError(
+            f"{folder}: prepared for task {case.task}, the weights are for {task.name}; prepare it again with --task {task.name}"
+        )
+    if not case.known_regions:
+        raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
+
+
 def _already(part: Path, origin: Origin) -> ScoreTable | None:
     """Return the table of a case that an interrupted evaluation left, if it is of the same weights and protocol."""
+    if not origin.run:  # A model that never was a file cannot be told from another.
+        return None
     try:
         table = read_scores(part)
     except InputFileError:
@@ -88,12 +103,6 @@ def _scored(
     """Return the scores of one case: subsets are decoded one after the other and scored in threads meanwhile."""
     device, pool = means
     case, task = read_case(folder), model.method.task
-    if case.task != task.name:
-        raise CaseError(
-            f"{folder}: prepared for task {case.task}, the weights are for {task.name}; prepare it again with --task {task.name}"
-        )
-    if not case.known_regions:
-        raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
     truth = read_truth(folder)
     reference = prepare_case(
         {r: (truth.array >> i & 1).astype(bool) for i, r in enumerate(task.region_names) if r in case.known_regions},

@@ -138,8 +138,8 @@ class Run(BaseModel):
         return task_named(self.task)
 
     @classmethod
-    def of(cls, method: str, size: Size, **settings: Any) -> Run:
-        """Return a run of a method at one of its sizes.
+    def of(cls, method: str, size: Size, settings: Mapping[str, Any]) -> Run:
+        """Return a run of a method at one of its sizes, with some settings other than the defaults.
 
         Raises:
             UsageError: If the method has no such size, or a setting does not exist.
@@ -168,7 +168,7 @@ def first_fault(error: ValidationError) -> str:
     where = ".".join(map(str, first["loc"]))
     named = f"setting '{where}': " if where else ""
     if first["type"] == "value_error":  # Our own: says what was found.
-        return named + str(first["ctx"]["error"])
+        return named + first["msg"].removeprefix("Value error, ")
     return f"{named}{first['msg']}; found {first['input']!r:.200}"
 
 

@@ -7,4 +7,4 @@ from anymri.engine.run import Run
 
 def default(method: str) -> Run:
     """Return a method's run at size base: patches of 128 mm at 2 mm, 20 000 steps of AdamW."""
-    return Run.of(method, "base", steps=20_000, batch=2)
+    return Run.of(method, "base", {"steps": 20_000, "batch": 2})
