@@ -5,7 +5,7 @@ ENVIRONMENT := .venv/.installed
 # One thread per worker: the workers are what keeps the cores busy.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=8
 
-.PHONY: help demo test test-slow check format clean
+.PHONY: help demo test test-slow check bench format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,6 +25,10 @@ check: $(ENVIRONMENT)  ## lint, format, types, import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: demo  ## what the speed claims rest on, measured on the patient of the demo
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prepared_case.py demo/patient
+	$(BIN)/python benchmarks/one_patient.py demo/patient --json demo/one_patient.json
 
 format: $(ENVIRONMENT)  ## bring the code into its common form
 	$(BIN)/ruff check --fix-only .

@@ -10,6 +10,7 @@ import numpy as np
 
 from anymri.cohorts.phantom import write_phantoms
 from anymri.domain.task import GLIOMA
+from anymri.errors import AnymriError
 from anymri.metrics.masks import dice
 from anymri.preparation.labels import region_bits
 from anymri.segment import Segmentation, segment, write_segmentation
@@ -39,8 +40,11 @@ def main() -> None:
     print(f"A patient made by code: {study.name} ({time.perf_counter() - started:.1f} s)")
 
     started = time.perf_counter()
-    result = segment({name: study.images[name].path for name in AT_HAND}, name=study.name)
-    write_segmentation(result, out / "result")
+    try:
+        result = segment({name: study.images[name].path for name in AT_HAND}, name=study.name)
+        write_segmentation(result, out / "result")
+    except AnymriError as error:
+        raise SystemExit(f"error: {error}") from None
     used, missing = result.summary["modalities_used"], result.summary["modalities_missing"]
     print(f"Segmented from {', '.join(used)}, without {', '.join(missing)} ({time.perf_counter() - started:.1f} s)\n")
 
