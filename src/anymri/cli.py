@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,6 +87,8 @@ def train(
     from anymri.engine.training import train as train_run
     from anymri.weights import named
 
+    if resume and name is None and again is None:
+        again = out
     start = str(named(init).file) if init else None
     run = _run(name, again, {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}, settings or [])
     print(
@@ -141,6 +144,8 @@ def segment(
                 raise
             failed += 1
             print(f"failed: {name}: {error}", file=sys.stderr)
+            with suppress(OSError):  # Of a patient that failed not even an empty folder is left.
+                folder.rmdir()
     print("Research use only. Not a medical device.")
     if failed:
         raise UsageError(f"{failed} of {len(patients)} patients could not be segmented")
@@ -165,12 +170,14 @@ def evaluate(
     from anymri.volumes.store import case_folder, read_cohort
     from anymri.weights import load_model
 
-    loaded, rules, (_, split) = load_model(model), protocol_named(protocol), read_cohort(data)
-    left_out = loaded.header.training.get("fold")
+    loaded, rules, (record, split) = load_model(model), protocol_named(protocol), read_cohort(data)
+    trained = loaded.header.training
+    left_out = trained.get("fold") if record.name == trained.get("cohort", {}).get("name") else None
     chosen = left_out if fold is None else fold
     cases = split.test(chosen) if chosen is not None else tuple(n for names in split.folds for n in names)
-    if chosen is None or chosen != left_out:
-        print("note: these weights do not say that the cases to be scored were left out of their training", file=sys.stderr)
+    seen = [n for n in cases if n in trained.get("cases", ())]
+    if seen:
+        print(f"note: {len(seen)} of these {len(cases)} cases were in the training of these weights", file=sys.stderr)
     with _bar("scoring", len(cases)) as advance:
         table = evaluate_model(
             loaded,
@@ -320,7 +327,7 @@ def _listing(what: str) -> list[str]:
         lines = []
         for entry in METHODS:
             sizes = ", ".join(f"{s} {_millions(entry.config.sized(s).build(GLIOMA))}" for s in entry.config.sizes)
-            lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<52}{entry.paper}")
+            lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<54}{entry.paper}")
         return lines
     if what == "cohorts":
         from anymri.cohorts import LAYOUTS

@@ -28,7 +28,7 @@ class Window(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stride: int = Field(default=2, ge=1)
+    stride: int = Field(default=2, ge=1, le=6)
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 112, 96)
     overlap: float = Field(default=0.5, ge=0, lt=1)
 

@@ -85,6 +85,7 @@ def _candidate(run: Run, path: Path) -> Model:
 def _header(run: Run, folder: RunFolder) -> WeightsHeader:
     record = json.loads(folder.record.read_text())
     training = {k: record[k] for k in ("cohort", "versions") if k in record} | {
+        "cases": [*record["cases"]["train"], *record["cases"]["validation"]] if "cases" in record else [],
         "seed": run.seed,
         "fold": run.fold,
         "budget": f"{run.steps} steps" if run.steps else f"{run.minutes:g} minutes",

@@ -27,7 +27,7 @@ class Term:
     Attributes:
         name: For logs.
         value: Scalar with its graph.
-        weight: Factor in the objective; logs show the unweighted value.
+        weight: Factor in the objective; logs show the weighted value.
         group: The parameter group it trains. Other groups take no gradient from it.
         measured: Whether its value says anything; a term that only carries gradients further does not.
     """

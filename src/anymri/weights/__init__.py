@@ -65,7 +65,8 @@ def named(name: str | Path | None) -> Known:
         raise WeightsError("no weights come with this installation; name a .safetensors file")
     path = Path(name) / "weights.safetensors" if Path(name).is_dir() else Path(name)
     if not path.is_file():
-        raise WeightsError(f"weights '{name}' are neither a file nor a run folder nor one of {', '.join(w.name for w in lines)}")
+        known_names = ", ".join(w.name for w in lines) or "(none is installed)"
+        raise WeightsError(f"weights '{name}' are neither a file nor a run folder nor one of {known_names}")
     return Known(path.stem, path, "", "")
 
 
