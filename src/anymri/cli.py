@@ -133,22 +133,23 @@ def segment(
         raise UsageError("give either images of one patient (--flair, --t1, --t1c, --t2, --image NAME=FILE) or folders of patients")
     _check_once(given)
     model = load_model(weights)
-    patients = _patients(given, study or [], model.method.task, out)
-    failed = 0
+    patients, failures = _patients(given, study or [], model.method.task, out)
+    asked = len(patients) + len(failures)
     for name, images, folder in patients:
         try:
             check_writable(folder)
             _segment_one(name, images, folder, model, options)
-        except AnymriError as error:
-            if len(patients) == 1:
-                raise
-            failed += 1
-            print(f"failed: {name}: {error}", file=sys.stderr)
+        except (AnymriError, OSError, RuntimeError) as error:  # One patient, even one too large for the memory, stops no other.
             with suppress(OSError):  # Of a patient that failed not even an empty folder is left.
                 folder.rmdir()
+            if asked == 1:
+                raise
+            failures.append((name, str(error).splitlines()[0]))
+    for name, reason in failures:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
     print("Research use only. Not a medical device.")
-    if failed:
-        raise UsageError(f"{failed} of {len(patients)} patients could not be segmented")
+    if failures:
+        raise UsageError(f"{len(failures)} of {asked} patients could not be segmented")
 
 
 @app.command()
@@ -167,16 +168,21 @@ def evaluate(
     from anymri.engine.inference import device_named
     from anymri.metrics.protocol import protocol_named
     from anymri.metrics.tables import markdown, plain, summaries
+    from anymri.report.files import write_atomically
     from anymri.volumes.store import case_folder, read_cohort
     from anymri.weights import load_model
 
+    if out.suffix != ".csv":
+        raise UsageError(f"--out {out}: expected a file that ends in .csv; the tables go beside it as .md")
     loaded, rules, (record, split) = load_model(model), protocol_named(protocol), read_cohort(data)
     trained = loaded.header.training
-    left_out = trained.get("fold") if record.name == trained.get("cohort", {}).get("name") else None
+    left_out = trained.fold if record.name == trained.cohort.get("name") else None
     chosen = left_out if fold is None else fold
     cases = split.test(chosen) if chosen is not None else tuple(n for names in split.folds for n in names)
-    seen = [n for n in cases if n in trained.get("cases", ())]
-    if seen:
+    seen = [n for n in cases if n in trained.cases]
+    if not trained.cases:
+        print("note: these weights do not say which cases they were trained on; the scores may be of some of them", file=sys.stderr)
+    elif seen:
         print(f"note: {len(seen)} of these {len(cases)} cases were in the training of these weights", file=sys.stderr)
     with _bar("scoring", len(cases)) as advance:
         table = evaluate_model(
@@ -189,7 +195,7 @@ def evaluate(
         )
     tables = summaries(table)
     print("\n\n".join(plain(t) for t in tables))
-    out.with_suffix(".md").write_text("\n".join(markdown(t) for t in tables), encoding="utf-8")
+    write_atomically(out.with_suffix(".md"), "\n".join(markdown(t) for t in tables).encode())
     print(f"\n{len(table)} scores in {out}, tables in {out.with_suffix('.md')}")
 
 
@@ -284,15 +290,27 @@ def _check_once(given: list[tuple[str, Path]]) -> None:
             raise UsageError(f"{name} was given {len(files)} times ({' and '.join(files)}); give each modality once")
 
 
-def _patients(given: list[tuple[str, Path]], studies: list[Path], task: Any, out: Path) -> list[tuple[str, dict[str, Path], Path]]:
-    """Return name, images and output folder of every patient that was asked for."""
+_Patient = tuple[str, dict[str, Path], Path]
+
+
+def _patients(
+    given: list[tuple[str, Path]], studies: list[Path], task: Any, out: Path
+) -> tuple[list[_Patient], list[tuple[str, str]]]:
+    """Return name, images and output folder of every patient asked for, and folders that cannot be used with the reason."""
     if given:
-        return [(out.resolve().name, dict(given), out)]
+        return [(out.resolve().name, dict(given), out)], []
     from anymri.cohorts import find_cohort
 
-    patients = []
+    patients: list[_Patient] = []
+    unusable: list[tuple[str, str]] = []
     for folder in studies:
-        cohort = find_cohort(folder, task)
+        try:
+            cohort = find_cohort(folder, task)
+        except AnymriError as error:
+            if len(studies) == 1:
+                raise
+            unusable.append((str(folder), str(error)))
+            continue
         for path, reason in cohort.left_out:
             print(f"left out: {path}: {reason}", file=sys.stderr)
         patients += [(s.name, {n: source.path for n, source in s.images.items()}, out / s.name) for s in cohort.studies]
@@ -300,7 +318,7 @@ def _patients(given: list[tuple[str, Path]], studies: list[Path], task: Any, out
     twice = [n for n in names if names.count(n) > 1]
     if twice:
         raise UsageError(f"patient {twice[0]} was given more than once; give each folder once")
-    return patients
+    return patients, unusable
 
 
 def _segment_one(name: str, images: dict[str, Path], folder: Path, model: Any, options: Any) -> None:

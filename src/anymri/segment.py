@@ -166,6 +166,8 @@ def write_segmentation(result: Segmentation, out: Path) -> None:
             result.summary["seconds"]["write"] = round(time.perf_counter() - started, 3)
             write_patient_page(part / "report.html", result.summary, part / "preview.png", result.task)
             write_json(part / "summary.json", result.summary)
+            for stale in out.glob("probability_*.nii.gz"):  # Of an earlier result: beside this mask they would mislead.
+                stale.unlink()
             for file in sorted(part.iterdir()):
                 os.replace(file, out / file.name)
     except OSError as error:

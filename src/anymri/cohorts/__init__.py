@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from anymri.cohorts.brats import find_brats
-from anymri.cohorts.phantom import find_phantom
+from anymri.cohorts.phantom import MARKER, find_phantom
 from anymri.domain.case import Cohort
 from anymri.domain.task import Task
 from anymri.errors import AnymriError, InputFileError, UsageError
@@ -41,6 +41,8 @@ def find_cohort(source: Path, task: Task, *, layout: str = AUTO, scheme: str | N
         raise UsageError(f"layout '{layout}' is unknown; expected one of {', '.join((AUTO, *LAYOUTS))}")
     if layout != AUTO:
         return LAYOUTS[layout](source, task, scheme=scheme)
+    if (source / MARKER).is_file():  # Their names are those of BraTS; their licence is not.
+        return find_phantom(source, task, scheme=scheme)
     if not source.is_dir():
         raise InputFileError(f"{source}: is not a folder; expected one with cases in it")
     reasons: list[str] = []

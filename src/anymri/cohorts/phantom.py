@@ -24,6 +24,7 @@ from anymri.domain.case import Cohort, Shape, Source, Study
 from anymri.domain.task import Task
 from anymri.errors import InputFileError, UsageError
 from anymri.volumes.nifti import write_nifti
+from anymri.volumes.store import write_json
 from anymri.volumes.volume import Grid, Volume
 
 LICENCE = "Apache-2.0; made by code, there is no patient behind it"
@@ -128,6 +129,9 @@ def _value(task: Task, depth: int) -> int:
     raise UsageError(f"label scheme {scheme.name} has no value for {' + '.join(sorted(names))}; a phantom of {task.name} needs one")
 
 
+MARKER = "phantoms.json"  # Tells a folder of synthetic patients from one of real ones.
+
+
 def write_phantoms(
     out: Path,
     task: Task,
@@ -167,6 +171,7 @@ def write_phantoms(
             labels = Source(folder / f"{patient.name}_{LABELS}.nii.gz")
             write_nifti(labels.path, Volume(patient.labels, grid))
         studies.append(Study(patient.name, images, labels, task.scheme().name if labels else None))
+    write_json(out / MARKER, {"task": task.name, "patients": [s.name for s in studies]})
     return Cohort(out.resolve().name, tuple(studies), licence=LICENCE)
 
 

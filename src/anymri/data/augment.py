@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from anymri.data.batch import Batch
@@ -33,16 +33,16 @@ class Augmentation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: tuple[float, float, float] = (0.5, 0.0, 0.0)
-    spatial: float = 0.3
-    rotation_degrees: float = 15.0
-    scaling: float = 0.15
-    intensity: float = 0.5
-    shift: float = 0.2
-    gain: float = 0.2
-    gamma: float = 0.2
-    gamma_log: float = 0.35
-    noise: float = 0.15
-    noise_level: float = 0.15
+    spatial: float = Field(default=0.3, ge=0, le=1)
+    rotation_degrees: float = Field(default=15.0, ge=0)
+    scaling: float = Field(default=0.15, ge=0, lt=1)
+    intensity: float = Field(default=0.5, ge=0, le=1)
+    shift: float = Field(default=0.2, ge=0)
+    gain: float = Field(default=0.2, ge=0, lt=1)
+    gamma: float = Field(default=0.2, ge=0, le=1)
+    gamma_log: float = Field(default=0.35, ge=0)
+    noise: float = Field(default=0.15, ge=0, le=1)
+    noise_level: float = Field(default=0.15, ge=0)
 
     @classmethod
     def none(cls) -> Augmentation:
@@ -129,7 +129,7 @@ def _recoloured(image_MDHW: Tensor, draw: AugmentationDraw, b: int) -> Tensor:
             unit = ((changed - low) / (high - low)).clamp(0, 1)
             changed = unit**gamma * (high - low) + low
         if noise:
-            source = torch.Generator(channel.device).manual_seed(draw.noise_seed + m)
+            source = torch.Generator(channel.device).manual_seed(draw.noise_seed + len(image_MDHW) * b + m)
             changed = changed + noise * torch.randn(channel.shape, generator=source, device=channel.device)
         channels.append(torch.where(brain, changed, 0.0))
     return torch.stack(channels)

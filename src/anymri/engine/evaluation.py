@@ -56,7 +56,7 @@ def evaluate(
         _check(folder, model.method.task)
     parts = out.with_name(f".{out.name}.parts")
     make_folder(parts)
-    seed, run = model.header.training.get("seed"), model.sha256[:12]
+    seed, run = model.header.training.seed, model.sha256[:12]
     tables = []
     with ThreadPoolExecutor(2) as pool:
         for done, folder in enumerate(cases, 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,6 +25,28 @@ FORMAT = "anymri-weights/1"
 _KEY = "anymri"
 
 
+class Training(BaseModel):
+    """What a weights file says of where it comes from.
+
+    Attributes:
+        cohort: Name, licence and citation of the data.
+        cases: Every case that was trained on or chosen by; empty if that is not recorded.
+        seed: Of the training.
+        fold: The fold of the cohort that was left out, if any.
+        budget: Steps or minutes.
+        versions: Of the programs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cohort: dict[str, str] = {}
+    cases: tuple[str, ...] = ()
+    seed: int | None = None
+    fold: int | None = None
+    budget: str = ""
+    versions: dict[str, str] = {}
+
+
 class WeightsHeader(BaseModel):
     """What a weights file says of itself.
 
@@ -35,18 +57,18 @@ class WeightsHeader(BaseModel):
         config: Its settings.
         task: Name of the task.
         window: How the weights look at a case.
-        training: Data, seed, steps, versions: whatever the training recorded.
+        training: Data, seed, budget, versions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str = FORMAT
-    name: str
+    name: str = Field(pattern=r"^\w[\w.+ -]*$")  # It becomes a file's name.
     method: str
     config: dict[str, Any]
     task: str
     window: Window
-    training: dict[str, Any] = {}
+    training: Training = Training()
 
 
 @dataclass(frozen=True)

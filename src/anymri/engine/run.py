@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ class Run(BaseModel):
     candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.7, 0.85, 1.0), min_length=1)
     checkpoint_minutes: float = Field(2.0, ge=0)
     init: str | None = None
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     threads: int | None = Field(default=None, ge=1)
 
     @field_validator("config")
@@ -216,14 +217,17 @@ class RunFolder:
         """Write run.json."""
         write_json(self.record, {"run": run.model_dump(mode="json"), **facts})
 
+    def read_cases(self) -> dict[str, tuple[str, ...]]:
+        """Return which cases serve what, as the record has them; empty if it has none."""
+        cases = json.loads(self.record.read_text(encoding="utf-8")).get("cases", {})
+        return {part: tuple(names) for part, names in cases.items()}
+
     def read_run(self) -> Run:
         """Return the run that was written.
 
         Raises:
             TrainingError: If the folder holds none.
         """
-        import json
-
         try:
             return checked_run(json.loads(self.record.read_text())["run"])
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from anymri.domain.task import Task
 from anymri.engine.inference import nested, region_logits_of
 from anymri.engine.logs import log
-from anymri.engine.model import Model, WeightsHeader, read_model, write_weights
+from anymri.engine.model import Model, Training, WeightsHeader, read_model, write_weights
 from anymri.engine.run import Run, RunFolder
 from anymri.errors import TrainingError
 from anymri.metrics.masks import dice
@@ -84,12 +85,20 @@ def _candidate(run: Run, path: Path) -> Model:
 
 def _header(run: Run, folder: RunFolder) -> WeightsHeader:
     record = json.loads(folder.record.read_text())
-    training = {k: record[k] for k in ("cohort", "versions") if k in record} | {
-        "cases": [*record["cases"]["train"], *record["cases"]["validation"]] if "cases" in record else [],
-        "seed": run.seed,
-        "fold": run.fold,
-        "budget": f"{run.steps} steps" if run.steps else f"{run.minutes:g} minutes",
-    }
-    return WeightsHeader(
-        name=folder.path.resolve().name, method=run.method, config=run.config, task=run.task, window=run.window, training=training
+    cases = folder.read_cases()
+    training = Training(
+        cohort=record.get("cohort", {}),
+        versions=record.get("versions", {}),
+        cases=(*cases.get("train", ()), *cases.get("validation", ())),
+        seed=run.seed,
+        fold=run.fold,
+        budget=f"{run.steps} steps" if run.steps else f"{run.minutes:g} minutes",
     )
+    return WeightsHeader(
+        name=_file_name(folder.path), method=run.method, config=run.config, task=run.task, window=run.window, training=training
+    )
+
+
+def _file_name(path: Path) -> str:
+    """Return the folder's name with what a weights' name may not hold replaced."""
+    return re.sub(r"[^\w.+ -]", "_", path.resolve().name).lstrip(".+ -") or "run"

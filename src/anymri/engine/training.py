@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -106,6 +106,11 @@ def train(
             raise TrainingError(
                 f"{folder.record}: holds a run with other settings; give the same ones to resume, or choose another folder"
             )
+        if folder.read_cases() != asdict(parts):
+            raise TrainingError(
+                f"{data}: its folds are no longer those of {folder.record}; restore splits.json and the cases to resume, "
+                "or start again in another folder"
+            )
     make_folder(out)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
@@ -122,7 +127,7 @@ def _facts(record: CohortRecord, parts: Parts, data: Path) -> dict[str, object]:
 
     return {
         "cohort": {"name": record.name, "licence": record.licence, "citation": record.citation, "folder": data.name},
-        "cases": {"train": list(parts.train), "validation": list(parts.validation), "test": list(parts.test)},
+        "cases": asdict(parts),
         "versions": {"anymri": version("anymri"), "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

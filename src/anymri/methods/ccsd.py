@@ -17,7 +17,8 @@ Deviations:
     3. The segmentation loss, unnamed in the paper, is soft Dice over regions + cross-entropy, on a drawn and on the full set.
     4. τ is 2, without the factor τ²; the teacher of every KL is detached (the paper states neither).
     5. Scores are computed once, over the full set, as algorithm 1 lists it; ``rescore`` does it among the remaining ones.
-    6. With ``distilled="shared"`` or ``"specific"`` Z is built of those features, zeros where absent, and HMSD compares softmax
+    6. k of HMSD is drawn for each sample of a batch, not once per batch.
+    7. With ``distilled="shared"`` or ``"specific"`` Z is built of those features, zeros where absent, and HMSD compares softmax
        over channels of Z instead of decoded probabilities. The paper does not define it.
 """
 

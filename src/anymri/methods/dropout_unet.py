@@ -10,6 +10,7 @@ Here: the U-Net of nnU-Net → ``PlainUNet``; modality dropout → ``drawing``.
 Deviations:
     1. The zeroing is a selection, not a product: content of what is not kept cannot matter, even NaN.
     2. Dice runs over the task's nested regions rather than over classes.
+    3. No drawing with a weight per subset ("targeted") yet.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ _CONTOUR_LEVEL = 0.7
 _WINDOW_PERCENTILES = (0.5, 99.5)
 _MARGIN_VOXELS = 3
 _ORIENTATION = "LPS"
-_DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # towards negative and positive world coordinates, which are RAS+
 
 
 @dataclass(frozen=True)
@@ -182,11 +181,8 @@ def _extent_mm(shape: tuple[int, ...], spacing_mm: tuple[float, ...], plane: _Pl
 
 
 def _position(grid: Grid, plane: _Plane, cut: int) -> str:
-    """Return where a slice lies as viewers say it, "S 42 mm"; of an oblique one, where its middle lies."""
-    middle = (np.array(grid.shape) - 1) / 2
-    middle[plane.axis] = cut
-    millimetres = round(float((grid.affine @ (*middle, 1.0))[plane.axis]))
-    return f"{_DIRECTIONS[plane.axis][millimetres >= 0]} {abs(millimetres)} mm"
+    """Return where a slice lies: "slice 23 of 72". A side of the body is not told: many files have their origin in a corner."""
+    return f"slice {cut + 1} of {grid.shape[plane.axis]}"
 
 
 def _sheet(extents_mm: list[tuple[float, float]], *, columns: int, entries: int) -> _Sheet:

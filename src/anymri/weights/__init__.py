@@ -46,8 +46,11 @@ def known() -> tuple[Known, ...]:
     for folder in (FOLDER, imported_folder()):
         manifest = folder / "manifest.json"
         if manifest.is_file():
-            lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"]
-            found += [Known(w["name"], folder / w["file"], w["sha256"], w["task"], w.get("default", False)) for w in lines]
+            try:
+                lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"]
+                found += [Known(w["name"], folder / w["file"], w["sha256"], w["task"], w.get("default", False)) for w in lines]
+            except (ValueError, KeyError, TypeError) as error:
+                raise WeightsError(f"{manifest}: damaged ({error}); remove it and import the weights again") from None
     return tuple(found)
 
 
