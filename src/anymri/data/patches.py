@@ -69,11 +69,13 @@ def make_batch(patients: Sequence[Patient], draws: Sequence[PatchDraw], size: Si
 
 def cut(array: np.ndarray, corner: Size, size: Size) -> np.ndarray:
     """Return a box of the last three axes, zero where it leaves the array."""
-    inside = tuple(slice(max(c, 0), min(c + s, n)) for c, s, n in zip(corner, size, array.shape[-3:], strict=True))
+    ends = zip(corner, size, array.shape[-3:], strict=True)
+    inside = tuple(slice(min(max(c, 0), n), max(min(c + s, n), 0)) for c, s, n in ends)
     part = array[(..., *inside)]
     if part.shape[-3:] == size:
         return part
     out = np.zeros((*array.shape[:-3], *size), array.dtype)
-    target = tuple(slice(i.start - c, i.stop - c) for i, c in zip(inside, corner, strict=True))
-    out[(..., *target)] = part
+    if part.size:
+        target = tuple(slice(i.start - c, i.stop - c) for i, c in zip(inside, corner, strict=True))
+        out[(..., *target)] = part
     return out
