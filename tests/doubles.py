@@ -95,10 +95,11 @@ DUEL = Entry("duel", DuelConfig, "test double", "none")
 
 @final
 class PlacedConfig(MethodConfig):
-    """Settings of the elementwise double."""
+    """Settings of the elementwise double: how steep its ramp is, and whether its loss has a cusp where it starts."""
 
     sizes: ClassVar[tuple[Size, ...]] = ("tiny",)
     slope: float = 1.0
+    cusp: bool = False
 
     @classmethod
     def sized(cls, size: Size) -> Self:
@@ -126,7 +127,7 @@ class Placed(Method):
 
     def __init__(self, config: PlacedConfig, task: Task) -> None:
         super().__init__(task)
-        self.multiple, self.slope = config.multiple, config.slope
+        self.multiple, self.slope, self.cusp = config.multiple, config.slope, config.cusp
         self.bias = nn.Parameter(torch.zeros(len(task.regions)))
         self.windows: list[tuple[tuple[int, ...], list[int]]] = []
 
@@ -141,7 +142,8 @@ class Placed(Method):
         return mean + self.slope * ramp + self.bias[None, :, None, None, None]
 
     def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
-        yield Term("bias", ((self.bias - batch.image_BMDHW.mean()) ** 2).sum())
+        distance = ((self.bias - (0.0 if self.cusp else 1.0)) ** 2).sum()
+        yield Term("bias", distance.sqrt() if self.cusp else distance)
 
 
 PLACED = Entry("placed", PlacedConfig, "test double", "none")

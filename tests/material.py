@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,15 @@ from torch import Tensor
 from anymri.data.augment import Augmentation
 from anymri.data.batch import Batch
 from anymri.data.patients import Patient
+from anymri.domain.case import Case, Split
 from anymri.domain.modality import Modality, ModalitySet
 from anymri.domain.region import LabelScheme, Region
 from anymri.domain.task import BACKGROUND, TASKS, Task
 from anymri.engine.run import Run, Window, checked_run
 from anymri.methods import METHODS, method_named
 from anymri.methods.method import Method, Term
+from anymri.volumes.store import STEP, CohortRecord, write_case, write_cohort
+from anymri.volumes.volume import Grid, Volume, cropped_grid, reoriented_grid, resampled
 
 
 def task_with(modalities: int) -> Task:
@@ -134,3 +139,36 @@ def short_run(method: str, **settings: Any) -> Run:
             **({"config": method_named(method).config.sized("tiny").model_dump(mode="json")} | settings),
         }
     )
+
+
+# The patient's own grid runs along other axes than the prepared one and is larger.
+NATIVE = Grid((22, 16, 20), np.array([[0.0, 0.0, 1.0, -9.0], [-1.0, 0.0, 0.0, 8.0], [0.0, 1.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0]]))
+_WHOLE = reoriented_grid(NATIVE, "LPS")
+PREPARED = cropped_grid(_WHOLE, (slice(2, 18), slice(3, 21), slice(1, 15)))
+
+
+def write_made_case(
+    folder: Path, task: Task, seed: int, *, modalities: Sequence[str] | None = None, known: Sequence[str] | None = None
+) -> None:
+    """Write a small prepared case whose images are the regions plus noise, as lifelike as a test of plumbing needs."""
+    names = tuple(modalities or task.modalities.names)
+    known = task.region_names if known is None else tuple(known)
+    patient = made_patient(task, seed, extent=PREPARED.shape)
+    rows = [task.modalities.index(n) for n in names]
+    image = np.rint(patient.image[rows].astype(np.float32) / STEP) * np.float32(STEP)
+    bits = np.bitwise_or.reduce([s << r for r, s in enumerate(patient.shares)]).astype(np.uint8)
+    truth = resampled(Volume(bits, PREPARED), NATIVE, order=0).array
+    case = Case(folder.name, task.name, names, known, PREPARED.lattice(), NATIVE.lattice())
+    write_case(folder, case, image, bits if known else None, truth if known else None)
+
+
+def write_made_cohort(prepared: Path, task: Task, *, folds: Sequence[Sequence[str]], partly: Sequence[str] = ()) -> None:
+    """Write prepared cases in these folds, and some with the first modality and the outermost region alone, to train on."""
+    names = [n for fold in folds for n in fold]
+    for seed, name in enumerate(names):
+        write_made_case(prepared / "cases" / name, task, seed)
+    for seed, name in enumerate(partly, len(names)):
+        first = task.modalities.names[:1], task.region_names[:1]
+        write_made_case(prepared / "cases" / name, task, seed, modalities=first[0], known=first[1])
+    record = CohortRecord("made_up", task.name, (*names, *partly), licence="none", citation="nobody")
+    write_cohort(prepared, record, Split(tuple(map(tuple, folds)), tuple(partly)))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from anymri.data.patients import full_image
 from anymri.domain.task import Task
 from anymri.engine.inference import nested, region_logits_of, restored
 from anymri.engine.model import Model
-from anymri.engine.selection import full_image
 from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.metrics.protocol import CaseReference, Protocol, prepare_case, score_case
 from anymri.metrics.scores import Origin, Score, ScoreTable, joined, read_scores, tabulated, write_scores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def write_weights(path: Path, tensors: dict[str, Tensor], header: WeightsHeader)
         save_file(half, part, metadata={_KEY: header.model_dump_json()})
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(f"{path}: weights cannot be written ({error})") from None
 
 

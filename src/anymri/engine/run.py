@@ -229,6 +229,6 @@ class RunFolder:
             TrainingError: If the folder holds none.
         """
         try:
-            return checked_run(json.loads(self.record.read_text())["run"])
+            return checked_run(dict(json.loads(self.record.read_text())["run"]))
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise TrainingError(f"{self.record}: not a run ({error}); expected a folder that 'anymri train' has made") from None

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from anymri.domain.task import Task
+from anymri.data.patients import full_image
 from anymri.engine.inference import nested, region_logits_of
 from anymri.engine.logs import log
 from anymri.engine.model import Model, Training, WeightsHeader, read_model, write_weights
 from anymri.engine.run import Run, RunFolder
 from anymri.errors import TrainingError
 from anymri.metrics.masks import dice
-from anymri.volumes.store import read_case, read_image, read_labels, write_json
+from anymri.volumes.store import read_case, read_labels, write_json
 
 
 def choose(run: Run, folder: RunFolder, validation: Sequence[Path], *, device: torch.device) -> Model:
@@ -65,15 +65,6 @@ def mean_dice(model: Model, cases: Sequence[Path], *, device: torch.device) -> f
                     value = dice(mask, (bits >> r & 1).astype(bool))
                     values.append(1.0 if np.isnan(value) else value)
     return float(np.mean(values))
-
-
-def full_image(path: Path, task: Task) -> np.ndarray:
-    """Return a stored image with a row for every modality of the task, (M, D, H, W); rows not at hand are zero."""
-    names = read_case(path).modalities
-    stored = read_image(path)
-    image = np.zeros((len(task.modalities), *stored.shape[1:]), np.float32)
-    image[[task.modalities.index(n) for n in names]] = stored
-    return image
 
 
 def _candidate(run: Run, path: Path) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 import torch
@@ -127,6 +128,7 @@ def with_candidate(state: State, folder: RunFolder, candidate: float) -> State:
         save_file({k: v.contiguous() for k, v in whole_state(state).items()}, part)
         os.replace(part, target)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise OutputError(f"{target}: cannot be written ({error}); free some space and resume") from None
     return replace(state, place=replace(state.place, kept=(*state.place.kept, candidate)))
