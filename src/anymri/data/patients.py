@@ -50,6 +50,15 @@ def pooled(array: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
     return padded
 
 
+def full_image(path: Path, task: Task) -> np.ndarray:
+    """Return a stored image with a row for every modality of the task, (M, D, H, W); rows not at hand are zero."""
+    names = read_case(path).modalities
+    stored = read_image(path)
+    image = np.zeros((len(task.modalities), *stored.shape[1:]), np.float32)
+    image[[task.modalities.index(n) for n in names]] = stored
+    return image
+
+
 def load_patient(folder: Path, task: Task, stride: int) -> Patient:
     """Read one prepared case.
 
@@ -61,9 +70,7 @@ def load_patient(folder: Path, task: Task, stride: int) -> Patient:
         raise CaseError(f"{folder}: prepared for task {case.task}, expected {task.name}; prepare it again with --task {task.name}")
     if not case.known_regions:
         raise CaseError(f"{folder}: has no reference segmentation; a case to train on needs one")
-    small = pooled(read_image(folder), stride) / stride**3
-    image = np.zeros((len(task.modalities), *small.shape[1:]), np.float16)
-    image[[task.modalities.index(name) for name in case.modalities]] = small
+    image = (pooled(full_image(folder, task), stride) / stride**3).astype(np.float16)
     bits = read_labels(folder)
     shares = np.stack([pooled((bits >> r & 1).astype(np.float32), stride) for r in range(len(task.regions))]).astype(np.uint8)
     known = np.array([r in case.known_regions for r in task.region_names])
