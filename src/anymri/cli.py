@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -374,22 +375,15 @@ def _millions(network: Any) -> str:
     return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
 
 
-class _bar:
-    """A progress bar with the time left; silent lines where there is no terminal."""
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show a progress bar with the time left, where there is a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, what: str, total: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
-        self.progress = Progress(*columns, disable=not sys.stderr.isatty(), transient=True)
-        self.task = self.progress.add_task(what, total=total, now="")
-
-    def __enter__(self) -> Any:
-        self.progress.start()
-        return lambda done, now: self.progress.update(self.task, completed=done, now=now)
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, disable=not sys.stderr.isatty(), transient=True) as progress:
+        task = progress.add_task(what, total=total, now="")
+        yield lambda done, now: progress.update(task, completed=done, now=now)
 
 
 def main() -> None:
