@@ -66,10 +66,12 @@ def parts_of(run: Run, split: Split) -> Parts:
     test = split.test(run.fold) if run.fold is not None else ()
     names = split.train(run.fold) if run.fold is not None else tuple(n for f in split.folds for n in f) + split.train_only
     whole = [n for n in names if n not in set(split.train_only)]
-    if len(whole) <= run.validation:
+    if run.validation and len(whole) <= run.validation:
         raise UsageError(
             f"{len(whole)} complete training cases are too few to take {run.validation} out for validation; lower --set validation"
         )
+    if not names:
+        raise UsageError("no case is left to train on; choose another fold, or prepare more cases")
     step = len(whole) // run.validation if run.validation else 1
     validation = tuple(whole[step // 2 :: step][: run.validation]) if run.validation else ()
     return Parts(tuple(n for n in names if n not in validation), validation, test)
@@ -116,7 +118,8 @@ def train(
         torch.set_num_threads(run.threads)
     names = [n for n in parts.train if run.partial_weight > 0 or n not in set(split.train_only)]
     patients = load_patients([case_folder(data, n) for n in names], run.task_object, run.window.stride)
-    if not folder.record.exists():  # Not before: a cohort that cannot be read leaves no run behind.
+    _first_method(run)
+    if not folder.record.exists():  # Not before: a cohort or weights that cannot be read leave no run behind.
         folder.write_record(run, _facts(record, parts, data))
     fit(run, patients, folder, resume=resume, device=device, report=report)
     return choose(run, folder, [case_folder(data, n) for n in parts.validation], device=device)
@@ -144,10 +147,7 @@ def fit(
         OutputError: If the folder cannot be written.
     """
     make_folder(folder.path)
-    torch.manual_seed(run.seed)
-    method = run.method_config.build(run.task_object)
-    if run.init is not None:
-        _start_from(run, method)
+    method = _first_method(run)
     method = method.to(device).to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]  (missing in torch's stubs)
     state = first_state(method, run, device)
     if resume:
@@ -184,17 +184,25 @@ def _onwards(place: Place, seconds: float, loss: float) -> Place:
     return replace(place, step=place.step + 1, seconds=place.seconds + seconds, running=running)
 
 
-def _start_from(run: Run, method: Method) -> None:
-    model = read_model(Path(run.init or ""))
-    if (model.header.method, model.header.task) != (
-        run.method,
-        run.task,
-    ) or model.method.state_dict().keys() != method.state_dict().keys():
+def _first_method(run: Run) -> Method:
+    """Return the network before the first step.
+
+    Raises:
+        WeightsError: If the weights to start from do not fit.
+    """
+    torch.manual_seed(run.seed)
+    method = run.method_config.build(run.task_object)
+    if run.init is None:
+        return method
+    model = read_model(Path(run.init))
+    ours, theirs = ({k: v.shape for k, v in m.state_dict().items()} for m in (method, model.method))
+    if (model.header.method, model.header.task) != (run.method, run.task) or ours != theirs:
         raise WeightsError(
             f"{run.init}: weights of {model.header.method} for {model.header.task}; "
             "a start for this run needs its own method and settings"
         )
     method.load_state_dict(model.method.state_dict())
+    return method
 
 
 def _step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float]) -> dict[str, float]:
