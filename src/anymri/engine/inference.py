@@ -53,7 +53,7 @@ def window_corners(extent: Sequence[int], size: Sequence[int], overlap: float) -
     axes = []
     for n, s in zip(extent, size, strict=True):
         count = 1 if n <= s else int(np.ceil((n - s) / (s * (1 - overlap)))) + 1
-        axes.append([round(c) for c in np.linspace(0, max(n - s, 0), count)])
+        axes.append(sorted({round(c) for c in np.linspace(0, max(n - s, 0), count)}))
     return [(d, h, w) for d, h, w in itertools.product(*axes)]
 
 
