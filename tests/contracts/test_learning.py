@@ -35,6 +35,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dropout_unet", {"presence": False}),
     ("dropout_unet", {"drawing": "uniform_size"}),
     ("dropout_unet", {"drawing": "bernoulli", "keep_probability": 0.2}),
+    ("dropout_unet", {"widths": (4, 4, 4, 4, 4)}),  # so many levels that the coarsest has weight 0
 )
 
 
@@ -58,6 +59,8 @@ def test_every_trainable_parameter_gets_a_gradient(name: str, task: str) -> None
 def test_every_option_trains_every_parameter_and_follows_from_the_seed(case: tuple[str, dict[str, Any]]) -> None:
     name, options = case
     batch = made_batch(ALL_TASKS["glioma"], size=4, present=mixed_presence(ALL_TASKS["glioma"]))
+    if "widths" in options:
+        batch = made_batch(ALL_TASKS["glioma"], edge=32)
     method, twin = (tiny(name, ALL_TASKS["glioma"], **options) for _ in range(2))
     waiting = {n for n, p in method.named_parameters() if p.requires_grad}
     for seed in range(4):

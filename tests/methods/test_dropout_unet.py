@@ -85,3 +85,10 @@ def test_each_sample_is_trained_on_a_subset_of_its_own() -> None:
     expected = segmentation_loss(logits[0], batch.target_BRDHW, batch.known_BR, GLIOMA.membership)
     (term,) = back_propagated(method, batch, seed=3)[0]
     torch.testing.assert_close(term.value, expected.detach())
+
+
+def test_the_head_of_a_level_without_weight_is_declared_frozen() -> None:
+    method = unet(widths=(4, 4, 4, 4, 4))
+    frozen = [name for name, p in method.named_parameters() if not p.requires_grad]
+    assert frozen == ["network.heads.0.weight", "network.heads.0.bias"]
+    assert all(p.requires_grad for p in unet(widths=(4, 4, 4, 4)).parameters())

@@ -87,6 +87,8 @@ class DropoutUNet(Method):
         self.config = config
         self.multiple = config.multiple
         self.network = PlainUNet(len(task.modalities) * (1 + config.presence), config.widths, len(task.classes))
+        for head, weight in zip(reversed(self.network.heads), _level_weights(len(self.network.heads)), strict=True):
+            head.requires_grad_(weight > 0)  # A head whose level has no weight is not trained: declared here.
 
     def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Identity:
         """Return the image itself."""
