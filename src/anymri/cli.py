@@ -65,7 +65,8 @@ def prepare(
 @app.command()
 def train(
     name: Annotated[
-        str | None, typer.Argument(metavar="METHOD_OR_RECIPE", help="See 'anymri list methods' and 'anymri list recipes'.")
+        str | None,
+        typer.Argument(metavar="METHOD_OR_RECIPE", help="Such as ccsd or ccsd.small; see 'anymri list'."),
     ] = None,
     data: Data = Path("prepared"),
     out: Out = Path("run"),

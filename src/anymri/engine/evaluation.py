@@ -93,7 +93,7 @@ def _already(part: Path, origin: Origin) -> ScoreTable | None:
         table = read_scores(part)
     except InputFileError:
         return None
-    same = all((r.run, r.protocol, r.case) == (origin.run, origin.protocol, origin.case) for r in table)
+    same = all((r.run, r.protocol, r.cohort, r.case) == (origin.run, origin.protocol, origin.cohort, origin.case) for r in table)
     return table if same and len(table) else None
 
 

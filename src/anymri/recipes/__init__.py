@@ -20,14 +20,15 @@ RECIPES: Mapping[str, Callable[[], Run]] = MappingProxyType(
 
 
 def run_named(name: str) -> Run:
-    """Return the run of a recipe, or the default one of a method.
+    """Return the run of a recipe, or the default one of a method: "ccsd", or at another size "ccsd.small".
 
     Raises:
         UsageError: If there is neither.
     """
     if name in RECIPES:
         return RECIPES[name]()
-    if name in (m.name for m in METHODS):
-        return default(name)
+    method, _, size = name.partition(".")
+    if method in (m.name for m in METHODS):
+        return default(method, size) if size else default(method)
     known = ", ".join([*(m.name for m in METHODS), *RECIPES])
     raise UsageError(f"'{name}' is neither a method nor a recipe; expected one of {known}")
