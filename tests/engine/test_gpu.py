@@ -1,4 +1,4 @@
-"""The main path on a CUDA device, held against the processor."""
+"""The same on a GPU: training, resuming, predicting."""
 
 from __future__ import annotations
 
@@ -8,36 +8,49 @@ import numpy as np
 import pytest
 import torch
 
-from anymri.engine.inference import region_logits_of
+from anymri.domain.modality import subsets
+from anymri.domain.task import GLIOMA
+from anymri.engine.inference import device_named, region_logits_of
 from anymri.engine.model import Model, WeightsHeader
-from anymri.engine.run import Run, RunFolder, Window
-from anymri.engine.training import fit
-from anymri.methods import METHODS
+from anymri.engine.run import RunFolder
+from anymri.engine.training import Progress, fit
+from anymri.methods.method import Method
 
-from ..material import ALL_TASKS, made_patient
+from ..material import ALL_METHODS, made_patient, short_run
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
 
 
-@pytest.mark.parametrize("method", [m.name for m in METHODS])
-def test_training_and_prediction(method: str, tmp_path: Path) -> None:
-    task, device = ALL_TASKS["glioma"], torch.device("cuda")
-    partial = made_patient(task, 2, present=(True, False, True, False))
-    patients = [made_patient(task, 1), partial]
-    window = Window(stride=1, size=(16, 16, 16))
-    run = Run.of(
-        method, "tiny", {"steps": 4, "batch": 2, "patch": (16, 16, 16), "window": window.model_dump(), "checkpoint_minutes": 0}
-    )
-    trained = fit(run, patients, RunFolder(tmp_path), resume=False, device=device)
-    resumed = fit(run, patients, RunFolder(tmp_path), resume=True, device=device)
-    for name, value in trained.state_dict().items():
-        assert torch.isfinite(value).all()
-        assert torch.equal(value, resumed.state_dict()[name])
-    header = WeightsHeader(name="gpu", method=method, config=run.config, task=task.name, window=window)
-    image, present = patients[0].image.astype(np.float32), (True,) * 4
-    keeps = [present, (True, False, False, False)]
-    on_gpu = list(region_logits_of(Model(trained, header), image, present, keeps, device=device, precision="float32"))
-    trained.to("cpu")
-    on_cpu = list(region_logits_of(Model(trained, header), image, present, keeps, device=torch.device("cpu")))
-    for a, b in zip(on_gpu, on_cpu, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-2)
+class Broken(Exception):
+    """Ends a training from outside."""
+
+
+def logits_of(method: Method, device: torch.device, precision: str) -> np.ndarray:
+    window = short_run("ccsd").window
+    model = Model(method, WeightsHeader(name="m", method="m", config={}, task="glioma", window=window))
+    image = made_patient(GLIOMA, 7).image.astype(np.float32)
+    keeps = [s.mask for s in subsets(GLIOMA.modalities)]
+    return np.stack(list(region_logits_of(model, image, (True,) * 4, keeps, device=device, precision=precision)))
+
+
+@pytest.mark.parametrize("method", ALL_METHODS)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_training_is_resumed_and_its_weights_predict_alike_on_both(method: str, precision: str, tmp_path: Path) -> None:
+    gpu = device_named("cuda")
+    patients = [made_patient(GLIOMA, seed) for seed in range(3)]
+    run = short_run(method, steps=10, precision=precision, checkpoint_minutes=0)
+
+    def report(progress: Progress) -> None:
+        if progress.step == 6:
+            raise Broken
+
+    with pytest.raises(Broken):
+        fit(run, patients, RunFolder(tmp_path), resume=False, device=gpu, report=report)
+    trained = fit(run, patients, RunFolder(tmp_path), resume=True, device=gpu)
+    assert next(trained.parameters()).device.type == "cuda"
+    there, half = logits_of(trained, gpu, "float32"), logits_of(trained, gpu, "auto")
+    here = logits_of(trained, torch.device("cpu"), "auto")
+    assert np.abs(there - here).max() < 0.02 and np.abs(half - here).max() < 0.5

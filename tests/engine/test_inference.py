@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anymri.domain.modality import subsets
@@ -51,6 +51,7 @@ def predicted(model: Model, image: np.ndarray, keeps: Sequence[Sequence[bool]] =
 # Windows
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20)), min_size=3, max_size=3), st.floats(0, 0.9))
 def test_windows_cover_everything_and_overlap_enough(axes: list[tuple[int, int]], overlap: float) -> None:
     extent, size = zip(*axes, strict=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import anymri.methods
 from anymri.data.augment import Augmentation, draw_augmentation
@@ -218,6 +219,20 @@ def test_a_budget_of_minutes_ends_when_they_are_spent(tmp_path: Path, monkeypatc
     assert seen[-1].seconds == 6.0
     names = sorted(p.name for p in (tmp_path / "candidates").iterdir())
     assert names == ["at_0.300.safetensors", "at_0.600.safetensors", "at_1.000.safetensors"]
+
+
+def test_a_candidate_is_what_the_average_was_at_its_share(tmp_path: Path) -> None:
+    averages: dict[int, torch.Tensor] = {}
+    run = short_run("placed", steps=10, candidates=(0.25, 0.5, 1.0), checkpoint_minutes=0)
+
+    def report(progress: Progress) -> None:
+        found = read_newest(tmp_path / "checkpoints")
+        if found is not None:
+            averages[found[1]["step"]] = found[0]["averaged.bias"]
+
+    fit(run, PATIENTS, RunFolder(tmp_path), resume=False, device=CPU, report=report)
+    for share, step in (("0.250", 3), ("0.500", 5)):
+        assert torch.equal(load_file(tmp_path / "candidates" / f"at_{share}.safetensors")["bias"], averages[step])
 
 
 def test_checkpoints_are_as_far_apart_as_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
