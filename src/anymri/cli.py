@@ -346,13 +346,14 @@ def _listing(what: str) -> list[str]:
 
         lines = []
         for entry in METHODS:
-            sizes = ", ".join(f"{s} {_millions(entry.config.sized(s).build(GLIOMA))}" for s in entry.config.sizes)
+            counts = {s: sum(p.numel() for p in entry.config.sized(s).build(GLIOMA).parameters()) for s in entry.config.sizes}
+            sizes = ", ".join(f"{size} {count / 1e6:.2f} M" for size, count in counts.items())
             lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<54}{entry.paper}")
         return lines
     if what == "cohorts":
         from anymri.cohorts import LAYOUTS
 
-        return [f"{name:<12}{(find.__doc__ or '').splitlines()[0]}" for name, find in LAYOUTS.items()]
+        return [f"{name:<12}{_purpose(find)}" for name, find in LAYOUTS.items()]
     if what == "tasks":
         from anymri.domain.task import TASKS
 
@@ -364,7 +365,7 @@ def _listing(what: str) -> list[str]:
     if what == "recipes":
         from anymri.recipes import RECIPES
 
-        return [f"{name:<32}{(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()]
+        return [f"{name:<32}{_purpose(recipe)}" for name, recipe in RECIPES.items()]
     if what == "protocols":
         from anymri.metrics.protocol import PROTOCOLS
 
@@ -372,8 +373,9 @@ def _listing(what: str) -> list[str]:
     raise UsageError(f"'{what}' cannot be listed; expected methods, cohorts, tasks, recipes or protocols")
 
 
-def _millions(network: Any) -> str:
-    return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
+def _purpose(function: Any) -> str:
+    """Return what a docstring's first line says is returned."""
+    return (function.__doc__ or "").splitlines()[0].removeprefix("Return ").replace("``", "")
 
 
 @contextmanager

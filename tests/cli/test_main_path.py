@@ -29,6 +29,11 @@ def test_the_whole_road(run, patients: Path, tmp_path: Path) -> None:
     twice = run("train", "--from", out, "--data", prepared, "--out", out)
     assert twice.code == 2 and "--resume" in twice.err
 
+    (split := prepared / "splits.json").write_text(json.dumps({"folds": json.loads(split.read_text())["folds"][::-1]}))
+    changed = run("train", "--resume", "--data", prepared, "--out", out)
+    assert changed.code == 2 and "folds are no longer" in changed.err
+    split.write_text(json.dumps({"folds": json.loads(split.read_text())["folds"][::-1]}))
+
     scores = tmp_path / "scores.csv"
     done = run("evaluate", out, "--data", prepared, "--out", scores)
     assert done.code == 0, done.err
