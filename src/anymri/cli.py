@@ -317,8 +317,7 @@ def _patients(
             print(f"left out: {path}: {reason}", file=sys.stderr)
         patients += [(s.name, {n: source.path for n, source in s.images.items()}, out / s.name) for s in cohort.studies]
     names = [name for name, _, _ in patients]
-    twice = [n for n in names if names.count(n) > 1]
-    if twice:
+    if twice := [n for n in names if names.count(n) > 1]:
         raise UsageError(f"patient {twice[0]} was given more than once; give each folder once")
     return patients, unusable
 
