@@ -9,7 +9,7 @@ from pathlib import Path
 from anymri.domain.task import TASKS
 
 # Only here may a modality or a region be called by its name; everywhere else names come from the task at hand.
-NAMING = ("domain/", "cohorts/", "recipes/", "cli.py")
+NAMING = ("domain/", "cohorts/", "recipes/", "cli/")
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "core", "manager", "misc"}
 UNFINISHED = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK")))
 

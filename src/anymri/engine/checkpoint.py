@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
-from anymri.errors import OutputError, TrainingError
+from anymri.errors import TrainingError
+from anymri.volumes.writing import replacing
 
 KEPT = 2
+ADVICE = "free some space and resume"
 
 
 def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -26,25 +28,31 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], fac
         OutputError: If it cannot be written.
     """
     target = folder / f"step_{step:08d}"
-    part = folder / f".{target.name}.part"
-    try:
-        for left_behind in folder.glob(".step_*.part"):  # By a process that was killed.
-            shutil.rmtree(left_behind)
-        part.mkdir(parents=True)
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part / "tensors.safetensors")
-        (part / "facts.json").write_text(json.dumps(dict(facts)))
-        for file in part.iterdir():
-            with open(file, "rb+") as handle:
-                os.fsync(handle.fileno())
-        if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
-        for old in sorted(folder.glob("step_*"))[:-KEPT]:
-            shutil.rmtree(old)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise OutputError(f"{target}: checkpoint cannot be written ({error}); free some space and resume") from None
+    with replacing(target, what="checkpoint", advice=ADVICE) as part:
+        part.mkdir()
+        _save(tensors, part / "tensors.safetensors")
+        digest = hashlib.sha256((part / "tensors.safetensors").read_bytes()).hexdigest()
+        (part / "facts.json").write_text(json.dumps({**facts, "sha256": digest}))
+    for old in [*sorted(folder.glob("step_*"))[:-KEPT], *folder.glob(".step_*.tmp")]:  # The latter: of a process that was killed.
+        shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with replacing(path, what="weights", advice=ADVICE) as part:
+        _save(tensors, part, metadata)
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    try:
+        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, path, metadata=metadata)
+    except SafetensorError as error:  # Its word for a disk that is full.
+        raise OSError(str(error)) from error
 
 
 def read_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
@@ -56,7 +64,11 @@ def read_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[s
     spoilt = []
     for path in sorted(folder.glob("step_*"), reverse=True):
         try:
-            return load_file(path / "tensors.safetensors"), json.loads((path / "facts.json").read_text()), spoilt
+            facts = json.loads((path / "facts.json").read_text())
+            content = (path / "tensors.safetensors").read_bytes()
+            if hashlib.sha256(content).hexdigest() != facts.pop("sha256"):
+                raise ValueError("its bytes are not those that were written")
+            return load(content), facts, spoilt
         except Exception as error:  # noqa: BLE001  (safetensors raises its own type; a half-written file must never end a restart)
             spoilt.append(f"{path}: cannot be read ({error}); the one before it is used")
     if spoilt:

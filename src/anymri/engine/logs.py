@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from anymri.engine.run import RunFolder
 from anymri.errors import OutputError
+from anymri.volumes.writing import write_text
 
 Logger = Callable[[Mapping[str, Any]], None]
 
@@ -39,9 +39,7 @@ def forget_after(folder: RunFolder, step: int) -> None:
             continue
         if line.get("step", 0) <= step:
             kept.append(text + "\n")
-    part = folder.log.with_name(f".{folder.log.name}.part")
-    part.write_text("".join(kept), encoding="utf-8")
-    os.replace(part, folder.log)
+    write_text(folder.log, "".join(kept))
 
 
 def logger_of(folder: RunFolder, *, step: int) -> Logger:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,12 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from anymri.domain.task import task_named
+from anymri.engine.checkpoint import write_tensors
 from anymri.engine.run import Window, first_fault
-from anymri.errors import AnymriError, OutputError, WeightsError
+from anymri.errors import AnymriError, WeightsError
 from anymri.methods import method_named
 from anymri.methods.method import Method
 
@@ -94,15 +92,7 @@ def write_weights(path: Path, tensors: dict[str, Tensor], header: WeightsHeader)
         OutputError: If the file cannot be written.
     """
     half = {k: v.detach().to("cpu", torch.float16 if v.is_floating_point() else v.dtype).contiguous() for k, v in tensors.items()}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(half, part, metadata={_KEY: header.model_dump_json()})
-        os.replace(part, path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: weights cannot be written ({error})") from None
+    write_tensors(path, half, metadata={_KEY: header.model_dump_json()})
 
 
 def read_model(path: Path, *, sha256: str | None = None) -> Model:

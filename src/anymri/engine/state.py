@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from anymri.engine.checkpoint import laid_out_as, optimiser_tensors, read_newest, restore_optimisers, write_checkpoint
+from anymri.engine.checkpoint import (
+    laid_out_as,
+    optimiser_tensors,
+    read_newest,
+    restore_optimisers,
+    write_checkpoint,
+    write_tensors,
+)
 from anymri.engine.logs import log
 from anymri.engine.run import Run, RunFolder
-from anymri.errors import OutputError
 from anymri.methods.method import Method
 
 
@@ -121,14 +123,5 @@ def with_candidate(state: State, folder: RunFolder, candidate: float) -> State:
     Raises:
         OutputError: If they cannot be written.
     """
-    target = folder.candidates / f"at_{candidate:.3f}.safetensors"
-    part = target.with_name(f".{target.name}.part")
-    try:
-        folder.candidates.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in whole_state(state).items()}, part)
-        os.replace(part, target)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise OutputError(f"{target}: cannot be written ({error}); free some space and resume") from None
+    write_tensors(folder.candidates / f"at_{candidate:.3f}.safetensors", whole_state(state))
     return replace(state, place=replace(state.place, kept=(*state.place.kept, candidate)))

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anymri.errors import InputFileError, OutputError, UsageError
+from anymri.errors import InputFileError, UsageError
 from anymri.metrics.protocol import REFERENCE_VOLUME, UNITS, VOLUME
+from anymri.volumes.writing import replacing
 
 _JOINT = "+"  # Between the names in a printed subset: anymri.domain.modality.
 
@@ -205,18 +204,10 @@ def write_scores(path: Path, table: ScoreTable) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(_cells(row) for row in table)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_cells(row) for row in table)
 
 
 def read_scores(path: Path) -> ScoreTable:

@@ -9,8 +9,8 @@ from typing import Any
 
 from anymri.domain.task import Task
 from anymri.errors import InputFileError
-from anymri.report.files import write_atomically
 from anymri.report.preview import rings, write_preview
+from anymri.volumes.writing import write_bytes
 
 __all__ = ["write_patient_page", "write_preview"]
 
@@ -54,7 +54,7 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         picture=base64.b64encode(picture).decode("ascii"),
         alternative=_alternative(summary),
     )
-    write_atomically(path, page.encode("utf-8"))
+    write_bytes(path, page.encode("utf-8"))
 
 
 def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from anymri.domain.task import Task
 from anymri.errors import GridMismatchError, UsageError
-from anymri.report.files import write_atomically
 from anymri.volumes.volume import Array, Box, Grid, Volume, bounding_box, reoriented, same_grid
+from anymri.volumes.writing import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,7 +133,7 @@ def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: 
     figure = _drawn(upright, upright_mask, task)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, facecolor=_PAPER)
-    write_atomically(path, png.getvalue())
+    write_bytes(path, png.getvalue())
 
 
 def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from anymri.errors import GridMismatchError, ImageContentError, InputFileError, OutputError
 from anymri.volumes.volume import Affine, Array, Grid, Volume
+from anymri.volumes.writing import replacing
 
 MAX_VOXELS = 2**29  # 812³: larger than any MRI, small enough for one machine.
 _MAX_OFFSET = 2**26  # Extensions before the voxels (DICOM headers carried along) stay far below this.
@@ -103,20 +102,12 @@ def write_nifti(path: Path | str, volume: Volume) -> None:
     image.set_sform(volume.grid.affine, code=1)
     image.set_qform(volume.grid.affine, code=1)
     content = image.to_bytes()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            if path.name.endswith(".gz"):
-                with gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0) as packed:
-                    packed.write(content)
-            else:
-                file.write(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if path.name.endswith(".gz"):
+            with gzip.GzipFile("", "wb", compresslevel=3, fileobj=file, mtime=0) as packed:
+                packed.write(content)
+        else:
+            file.write(content)
 
 
 def _load(path: Path, channel: int | None) -> tuple[Array, Grid, float, float]:

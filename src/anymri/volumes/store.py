@@ -11,11 +11,8 @@ PREPARED/cases/NAME/case.json   grids, modalities at hand, hashes, steps
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 import os
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ import numpy as np
 from anymri.domain.case import Case, Lattice, Split
 from anymri.errors import CaseError, OutputError
 from anymri.volumes.volume import Array, Box, Grid, Volume
+from anymri.volumes.writing import replacing, write_text
 
 STEP = 1.0 / 64.0  # What an intensity is rounded to by the preparation, so that int16 holds it without loss.
 _CASES = "cases"
@@ -86,15 +84,7 @@ def write_json(path: Path, content: Any) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:
@@ -115,7 +105,10 @@ def _store(path: Path, array: Array, chunk: tuple[int, ...], block: tuple[int, .
     blocks = tuple(min(b, c) for b, c in zip(block, chunks, strict=True))
     settings = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
     whole: Any = np.ascontiguousarray(array)
-    blosc2.asarray(whole, urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=settings)
+    try:
+        blosc2.asarray(whole, urlpath=str(path), mode="w", chunks=chunks, blocks=blocks, cparams=settings)
+    except RuntimeError as error:  # blosc2's word for a disk that is full.
+        raise OSError(str(error)) from error
 
 
 def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | None, truth: Array | None) -> None:
@@ -131,11 +124,8 @@ def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | 
     Raises:
         OutputError: If it cannot be written.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        for left_behind in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):  # By a process that was killed.
-            shutil.rmtree(left_behind, ignore_errors=True)
-        temporary.mkdir(parents=True)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
         _store(temporary / "image.b2nd", np.rint(image_MDHW / STEP).astype(np.int16), (1, 64, 64, 64), (1, 32, 32, 32))
         if labels_DHW is not None:
             _store(temporary / "labels.b2nd", labels_DHW.astype(np.uint8), (64, 64, 64), (32, 32, 32))
@@ -143,12 +133,6 @@ def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | 
             _store(temporary / "truth.b2nd", truth.astype(np.uint8), (64, 64, 64), (32, 32, 32))
         text = json.dumps(dataclasses.asdict(case), indent=2, ensure_ascii=False)
         (temporary / "case.json").write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    except (OSError, RuntimeError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OutputError(f"{folder}: cannot be written ({error}); free some space or choose another folder") from error
 
 
 def read_case(folder: Path) -> Case:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anymri.engine.model import Model, read_model
-from anymri.errors import OutputError, WeightsError
+from anymri.errors import WeightsError
+from anymri.volumes.store import write_json
+from anymri.volumes.writing import replacing
 
 FOLDER = Path(__file__).parent
 
@@ -96,16 +98,11 @@ def import_file(path: Path) -> Known:
         raise WeightsError(f"{path}: other weights are called '{name}' already; train under another folder name or remove those")
     line = Known(name, folder / f"{name}.safetensors", model.sha256, model.header.task)
     manifest = folder / "manifest.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / f".{name}.part")
-        os.replace(folder / f".{name}.part", line.file)
-        lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"] if manifest.is_file() else []
-        lines = [w for w in lines if w["name"] != name]
-        lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task})
-        part = folder / ".manifest.json.part"
-        part.write_text(json.dumps({"weights": lines}, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, manifest)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); set ANYMRI_WEIGHTS to a folder that can") from None
+    advice = "set ANYMRI_WEIGHTS to a folder that can be written"
+    with replacing(line.file, advice=advice) as part:
+        shutil.copyfile(path, part)
+    lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"] if manifest.is_file() else []
+    lines = [w for w in lines if w["name"] != name]
+    lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task})
+    write_json(manifest, {"weights": lines})
     return line

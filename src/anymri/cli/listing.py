@@ -1,0 +1,55 @@
+"""anymri list."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from anymri.errors import UsageError
+
+
+def list_command(what: Annotated[str, typer.Argument(help="methods, cohorts, tasks, recipes or protocols.")]) -> None:
+    """List what there is."""
+    for line in _listing(what):
+        print(line)
+
+
+def _listing(what: str) -> list[str]:
+    """Return the lines of a list."""
+    if what == "methods":
+        from anymri.domain.task import GLIOMA
+        from anymri.methods import METHODS
+
+        lines = []
+        for entry in METHODS:
+            counts = {s: sum(p.numel() for p in entry.config.sized(s).build(GLIOMA).parameters()) for s in entry.config.sizes}
+            sizes = ", ".join(f"{size} {count / 1e6:.2f} M" for size, count in counts.items())
+            lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<54}{entry.paper}")
+        return lines
+    if what == "cohorts":
+        from anymri.cohorts import LAYOUTS
+
+        return [f"{name:<12}{_purpose(find)}" for name, find in LAYOUTS.items()]
+    if what == "tasks":
+        from anymri.domain.task import TASKS
+
+        return [
+            f"{t.name:<12}{'+'.join(t.modalities.names):<20}{' > '.join(t.region_names):<16}"
+            f"labels: {', '.join(s.name for s in t.schemes)}"
+            for t in TASKS
+        ]
+    if what == "recipes":
+        from anymri.recipes import RECIPES
+
+        return [f"{name:<32}{_purpose(recipe)}" for name, recipe in RECIPES.items()]
+    if what == "protocols":
+        from anymri.metrics.protocol import PROTOCOLS
+
+        return [f"{p.name:<12}{p.description}" for p in PROTOCOLS]
+    raise UsageError(f"'{what}' cannot be listed; expected methods, cohorts, tasks, recipes or protocols")
+
+
+def _purpose(function: Any) -> str:
+    """Return what a docstring's first line says is returned."""
+    return (function.__doc__ or "").splitlines()[0].removeprefix("Return ").replace("``", "")

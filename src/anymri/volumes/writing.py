@@ -1,0 +1,116 @@
+"""Writing so that nobody ever sees half of a file: under a temporary name first, on the disk for good, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from anymri.errors import OutputError
+
+ADVICE = "free some space or choose a folder that is writable"
+
+
+@contextmanager
+def replacing(path: Path, *, what: str = "", advice: str = ADVICE) -> Iterator[Path]:
+    """Give a temporary name for a file or a folder; rename it when the block ends, remove it when the block fails.
+
+    Folders above it are made. What processes that were killed left behind under this name goes first. A folder is replaced whole.
+
+    Args:
+        path: Where it shall lie.
+        what: What it is, for the message.
+        advice: What to do if it cannot be written.
+
+    Raises:
+        OutputError: If it cannot be written; what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_behind in _left_behind(path):
+            _remove(left_behind)
+        yield temporary
+        for file in sorted(temporary.iterdir()) if temporary.is_dir() else [temporary]:
+            _flush(file)
+        _put(temporary, path)
+    except OSError as error:
+        _remove(temporary)
+        named = f"{what} " if what else ""
+        raise OutputError(f"{path}: {named}cannot be written ({error.strerror or error}); {advice}") from error
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written; what was there before is untouched.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file of UTF-8 text whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written; what was there before is untouched.
+    """
+    write_bytes(path, content.encode())
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Rename; a folder in the way is moved aside first, because only an empty one can be replaced."""
+    if not (temporary.is_dir() and path.exists()):
+        os.replace(temporary, path)
+        return
+    aside = temporary.with_name(f"{temporary.name[:-4]}-old.tmp")
+    os.replace(path, aside)
+    os.replace(temporary, path)
+    _remove(aside)
+
+
+def _left_behind(path: Path) -> list[Path]:
+    """Return temporary names of this path whose process, on this machine, is no longer alive."""
+    start = f".{path.name}.{_host()}-"
+    found = []
+    for name in os.listdir(path.parent):
+        number = name.removeprefix(start).removesuffix(".tmp").removesuffix("-old")
+        if name.startswith(start) and name.endswith(".tmp") and number.isdigit() and not _alive(int(number)):
+            found.append(path.parent / name)
+    return found
+
+
+def _alive(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def _host() -> str:
+    return "".join(c if c.isalnum() else "-" for c in socket.gethostname())
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
