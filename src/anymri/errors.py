@@ -14,9 +14,25 @@
 A message is one line: which file, what was found, what was expected, what to do. The command line prints it and exits with 2.
 """
 
+_LONGEST = 1000  # Characters of a message; a path takes its share of them.
+
+
+def one_line(text: object) -> str:
+    r"""Return a text as one printable line, whatever a file's name or content has put into it.
+
+    Characters that no terminal shows are escaped (a line break becomes ``\n``, a byte of a name that is no UTF-8 ``\udcff``), and what is
+    too long is cut in its middle.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    half = _LONGEST // 2 - 1
+    return shown if len(shown) <= _LONGEST else f"{shown[:half]} … {shown[-half:]}"
+
 
 class AnymriError(Exception):
-    """Base of all errors that a user can cause and mend."""
+    """Base of all errors that a user can cause and mend; as text it is one printable line."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class UsageError(AnymriError):

@@ -5,7 +5,9 @@ Everything heavy is imported inside a command, so that ``--help`` is instant.
 
 from __future__ import annotations
 
+import io
 import sys
+from typing import Any, cast
 
 import typer
 
@@ -15,7 +17,7 @@ from anymri.cli.prepare import prepare
 from anymri.cli.segment import segment
 from anymri.cli.train import train
 from anymri.cli.weights import weights_app
-from anymri.errors import AnymriError
+from anymri.errors import AnymriError, one_line
 
 app = typer.Typer(
     help="Brain tumour segmentation from whichever MRI sequences a patient has. Research use only.",
@@ -30,13 +32,39 @@ app.command("list")(list_command)
 app.add_typer(weights_app, name="weights")
 
 
+# Typer exports no name for what its parser raises.
+_Unparsable = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
 def main() -> None:
     """Run a command; a user's mistake is one line on standard error and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A name that the terminal's encoding lacks is shown escaped.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        code = app(prog_name="anymri", standalone_mode=False)
     except AnymriError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise _refused(str(error)) from None
+    except _Unparsable as error:
+        raise _misused(error) from None
     except OSError as error:  # What no check foresaw: a disk that fills up, a folder that vanishes.
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}; nothing more was done", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise _refused(f"{error.filename or 'a file'}: {error.strerror or error}; nothing more was done") from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):  # torch's word for it
+            raise
+        raise _refused("the memory does not suffice; close other programs, or use a machine with more") from None
+    if code:
+        raise SystemExit(code)
+
+
+def _refused(message: str) -> SystemExit:
+    print(f"error: {one_line(message)}", file=sys.stderr)
+    return SystemExit(2)
+
+
+def _misused(error: Any) -> SystemExit:
+    text, context = error.format_message(), error.ctx
+    if not text or "\n" in text:  # No word at all was given: this is the help, if it is not printed already.
+        print(text, end="", file=sys.stderr)
+        return SystemExit(2)
+    return _refused(f"{text.rstrip('.')}; see '{context.command_path if context else 'anymri'} --help'")

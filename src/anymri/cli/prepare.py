@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from anymri.cli.options import progress_bar
-from anymri.errors import UsageError
+from anymri.errors import UsageError, one_line
 
 
 def prepare(
@@ -29,13 +29,13 @@ def prepare(
     cohort = find_cohort(source, chosen, layout=layout, scheme=scheme)
     print(f"{len(cohort.studies)} cases found in {source}")
     for path, reason in cohort.left_out:
-        print(f"left out: {path}: {reason}")
+        print(one_line(f"left out: {path}: {reason}"))
     with progress_bar("preparing", len(cohort.studies)) as advance:
         failures = prepare_cohort(
             cohort, chosen, out, workers=workers, progress=lambda done, total, name, s, error: advance(done, name)
         )
     for failure in failures:
-        print(f"failed: {failure.case}: {failure.reason}", file=sys.stderr)
+        print(one_line(f"failed: {failure.case}: {failure.reason}"), file=sys.stderr)
     print(f"{len(cohort.studies) - len(failures)} cases prepared in {out}")
     if failures:
         raise UsageError(

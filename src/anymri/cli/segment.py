@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from anymri.cli.options import Device, Out
-from anymri.errors import AnymriError, UsageError
+from anymri.errors import AnymriError, UsageError, one_line
 
 
 def segment(
@@ -51,7 +51,7 @@ def segment(
                 raise
             failures.append((name, str(error).splitlines()[0]))
     for name, reason in failures:
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+        print(one_line(f"failed: {name}: {reason}"), file=sys.stderr)
     print("Research use only. Not a medical device.")
     if failures:
         raise UsageError(f"{len(failures)} of {asked} patients could not be segmented")
@@ -93,7 +93,7 @@ def _patients(
             unusable.append((str(folder), str(error)))
             continue
         for path, reason in cohort.left_out:
-            print(f"left out: {path}: {reason}", file=sys.stderr)
+            print(one_line(f"left out: {path}: {reason}"), file=sys.stderr)
         patients += [(s.name, {n: source.path for n, source in s.images.items()}, out / s.name) for s in cohort.studies]
     names = [name for name, _, _ in patients]
     if twice := [n for n in names if names.count(n) > 1]:
