@@ -20,8 +20,9 @@ from anymri.data.patches import draw_patches, make_batch
 from anymri.domain.case import Split
 from anymri.domain.task import GLIOMA, PROSTATE
 from anymri.engine.checkpoint import read_newest
+from anymri.engine.parts import parts_of
 from anymri.engine.run import RunFolder
-from anymri.engine.training import Progress, back_propagate, fit, parts_of, schedule, train
+from anymri.engine.training import Progress, back_propagate, fit, schedule, train
 from anymri.errors import CaseError, OutputError, TrainingError, UsageError, WeightsError
 
 from ..doubles import CRITIC, DUEL, PLACED, Duel, DuelConfig

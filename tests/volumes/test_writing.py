@@ -41,9 +41,9 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "in the way").write_text("")
-    with pytest.raises(OutputError, match=r"in the way/file: table cannot be written \(.+\); choose another") as caught:
-        with replacing(tmp_path / "in the way" / "file", what="table", advice="choose another"):
-            raise AssertionError("never reached")
+    target, line = tmp_path / "in the way" / "file", r"in the way/file: table cannot be written \(.+\); choose another"
+    with pytest.raises(OutputError, match=line) as caught, replacing(target, what="table", advice="choose another"):
+        raise AssertionError("never reached")
     assert "\n" not in str(caught.value)
 
 
@@ -67,7 +67,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, content: bytes) -> None:
     target = tmp_path / "file"
     write_bytes(target, b"before")
     code = (
-        "import pathlib, resource, signal, sys; from anymri.errors import OutputError; from anymri.volumes.writing import write_bytes\n"
+        "import pathlib, resource, signal, sys\n"
+        "from anymri.errors import OutputError\n"
+        "from anymri.volumes.writing import write_bytes\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: write_bytes(pathlib.Path(sys.argv[1]), sys.stdin.buffer.read())\n"
         "except OutputError as error: print(error); sys.exit(2)"

@@ -34,6 +34,30 @@ class Window(BaseModel):
     overlap: float = Field(default=0.5, ge=0, lt=1)
 
 
+class Parts(BaseModel):
+    """Which cases serve what.
+
+    Attributes:
+        train: Cases that are trained on.
+        validation: Complete cases taken out of the training to choose the checkpoint by.
+        test: Cases that are scored in the end; never seen here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        names = (*self.train, *self.validation, *self.test)
+        if len(set(names)) < len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise ValueError(f"case {twice[0]} is listed more than once; a case serves one purpose")
+        return self
+
+
 class Run(BaseModel):
     """One training, wholly.
 
@@ -58,6 +82,7 @@ class Run(BaseModel):
         partial_weight: How often a case with some regions unknown is drawn, relative to a complete one.
         augmentation: What is done to patches.
         fold: The fold of the cohort's split that is left out for testing; None trains on all.
+        cases: The cases for each purpose, if the run itself lists them; then ``fold`` and ``validation`` mean nothing.
         validation: How many training cases are taken out to choose the checkpoint.
         candidates: Shares of the budget at which a candidate checkpoint is kept.
         checkpoint_minutes: Interval between checkpoints.
@@ -88,6 +113,7 @@ class Run(BaseModel):
     partial_weight: float = Field(0.06, ge=0)
     augmentation: Augmentation = Augmentation()
     fold: int | None = None
+    cases: Parts | None = None
     validation: int = Field(4, ge=0)
     candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.7, 0.85, 1.0), min_length=1)
     checkpoint_minutes: float = Field(2.0, ge=0)

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,14 +16,14 @@ from anymri.data.augment import apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
 from anymri.data.patches import draw_patches, make_batch
 from anymri.data.patients import Patient, load_patients
-from anymri.domain.case import Split
 from anymri.engine.inference import autocast
 from anymri.engine.logs import logger_of
 from anymri.engine.model import Model, read_model
-from anymri.engine.run import Run, RunFolder
+from anymri.engine.parts import parts_of
+from anymri.engine.run import Parts, Run, RunFolder
 from anymri.engine.selection import choose
 from anymri.engine.state import Place, State, entered, first_state, resumed, save, whole_state, with_candidate
-from anymri.errors import CaseError, TrainingError, UsageError, WeightsError
+from anymri.errors import CaseError, TrainingError, WeightsError
 from anymri.methods.method import Method
 from anymri.volumes.store import CohortRecord, case_folder, make_folder, read_cohort
 
@@ -40,41 +40,6 @@ class Progress:
     share: float
     loss: float
     seconds: float
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Which cases serve what.
-
-    Attributes:
-        train: Cases that are trained on.
-        validation: Complete cases taken out of the training folds to choose the checkpoint by.
-        test: Cases of the fold that is left out; never seen here.
-    """
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
-
-
-def parts_of(run: Run, split: Split) -> Parts:
-    """Return which case serves what; validation cases are spread evenly over the complete training cases.
-
-    Raises:
-        UsageError: If the fold does not exist or too few cases are left.
-    """
-    test = split.test(run.fold) if run.fold is not None else ()
-    names = split.train(run.fold) if run.fold is not None else tuple(n for f in split.folds for n in f) + split.train_only
-    whole = [n for n in names if n not in set(split.train_only)]
-    if run.validation and len(whole) <= run.validation:
-        raise UsageError(
-            f"{len(whole)} complete training cases are too few to take {run.validation} out for validation; lower --set validation"
-        )
-    if not names:
-        raise UsageError("no case is left to train on; choose another fold, or prepare more cases")
-    step = len(whole) // run.validation if run.validation else 1
-    validation = tuple(whole[step // 2 :: step][: run.validation]) if run.validation else ()
-    return Parts(tuple(n for n in names if n not in validation), validation, test)
 
 
 def train(
@@ -108,7 +73,7 @@ def train(
             raise TrainingError(
                 f"{folder.record}: holds a run with other settings; give the same ones to resume, or choose another folder"
             )
-        if folder.read_cases() != asdict(parts):
+        if folder.read_cases() != parts.model_dump():
             raise TrainingError(
                 f"{data}: its folds are no longer those of {folder.record}; restore splits.json and the cases to resume, "
                 "or start again in another folder"
@@ -130,7 +95,7 @@ def _facts(record: CohortRecord, parts: Parts, data: Path) -> dict[str, object]:
 
     return {
         "cohort": {"name": record.name, "licence": record.licence, "citation": record.citation, "folder": data.name},
-        "cases": asdict(parts),
+        "cases": parts.model_dump(),
         "versions": {"anymri": version("anymri"), "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"processor": platform.machine(), "threads": torch.get_num_threads()},
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
