@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from anymri.errors import OutputError
-from anymri.volumes.writing import replacing, write_bytes, write_text
+from anymri.volumes.writing import filling, replacing, write_bytes, write_text
 
 
 def test_a_file_appears_whole_under_folders_that_are_made(tmp_path: Path) -> None:
@@ -79,3 +79,38 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, content: bytes) -> None:
     assert done.returncode == (2 if too_large else 0), done.stderr
     assert target.read_bytes() == (b"before" if too_large else content)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_is_filled_beside_what_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "theirs.txt").write_text("kept")
+    for files in (("a", "old_1", "last"), ("a", "last", "z")):
+        with filling(tmp_path, last="last", stale="old_*") as part:
+            for name in files:
+                (part / name).write_text(f"{name} of {len(files)}")
+    assert sorted(os.listdir(tmp_path)) == ["a", "last", "theirs.txt", "z"]
+
+
+def test_a_folder_whose_filling_fails_is_as_it_was(tmp_path: Path) -> None:
+    with filling(tmp_path, last="last") as part:
+        (part / "last").write_text("before")
+    with pytest.raises(ZeroDivisionError), filling(tmp_path, last="last") as part:
+        (part / "last").write_text("half")
+        raise ZeroDivisionError
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"last": "before"}
+
+
+def test_what_says_that_all_is_there_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with filling(tmp_path, last="b") as part:
+        (part / "b").write_text("before")
+    moved = os.replace
+
+    def fails_at_c(source: Path, target: Path) -> None:
+        if target.name == "c":
+            raise OSError(28, "No space left on device")
+        moved(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_at_c)
+    with pytest.raises(OutputError, match="No space left"), filling(tmp_path, last="b") as part:
+        for name in "abc":
+            (part / name).write_text("after")
+    assert os.listdir(tmp_path) == ["a"]

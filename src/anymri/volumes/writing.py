@@ -46,6 +46,41 @@ def replacing(path: Path, *, what: str = "", advice: str = ADVICE) -> Iterator[P
         raise
 
 
+@contextmanager
+def filling(folder: Path, *, last: str, stale: str = "", advice: str = ADVICE) -> Iterator[Path]:
+    """Give a temporary folder inside a folder; when the block ends its files move into the folder, when it fails it is removed.
+
+    What else lies in the folder stays. What processes that were killed left behind goes first.
+
+    Args:
+        folder: Where the files shall lie; made if it is missing.
+        last: Name of the file that says that all others are there: an old one goes before the first moves, the new one comes last.
+        stale: Pattern of files that an earlier time may have left and that go with it.
+        advice: What to do if it cannot be written.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    temporary = folder / f".part.{_host()}-{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_behind in (*_left_behind(folder / "part"), temporary):
+            _remove(left_behind)
+        temporary.mkdir()
+        yield temporary
+        made = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
+        for file in made:
+            _flush(file)
+        for file in (folder / last, *(folder.glob(stale) if stale else ())):
+            file.unlink(missing_ok=True)
+        for file in made:
+            os.replace(file, folder / file.name)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); {advice}") from error
+    finally:
+        _remove(temporary)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
