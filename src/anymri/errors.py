@@ -20,7 +20,7 @@ _LONGEST = 1000  # Characters of a message; a path takes its share of them.
 def one_line(text: object) -> str:
     r"""Return a text as one printable line, whatever a file's name or content has put into it.
 
-    Characters that no terminal shows are escaped (a line break becomes ``\n``, a byte of a name that is no UTF-8 ``\udcff``), and what is
+    Characters that no terminal shows are escaped: a line break becomes ``\n``, a byte that is no UTF-8 ``\udcff``. What is
     too long is cut in its middle.
     """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
