@@ -11,6 +11,8 @@
     ├── OutputError           a place that cannot be written
     └── TrainingError         a run that diverged or cannot be resumed
 
+    InterruptedWork           a signal to stop, obeyed; no error, so nothing that handles errors may swallow it
+
 A message is one line: which file, what was found, what was expected, what to do. The command line prints it and exits with 2.
 """
 
@@ -69,3 +71,15 @@ class OutputError(AnymriError):
 
 class TrainingError(AnymriError):
     """A training that diverged, or that cannot go on from what is on disk."""
+
+
+class InterruptedWork(BaseException):
+    """Work that stopped because a signal asked for it; the message says what is kept and how to go on.
+
+    Attributes:
+        signal: The number of the signal.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
