@@ -18,12 +18,13 @@ from anymri.volumes.writing import replacing
 
 MAX_VOXELS = 2**29  # 812³: larger than any MRI, small enough for one machine.
 _MAX_OFFSET = 2**26  # Extensions before the voxels (DICOM headers carried along) stay far below this.
-_TRAILING = 4096  # Bytes of padding that a writer may leave behind the voxels.
+_TRAILING = 4096  # Bytes of padding, all zero, that a writer may leave behind the voxels.
 _CHUNK = 2**24
 _DEFLATE_LIMIT = 1032  # Deflate cannot shrink further than this, so a header that claims more is lying.
 _SPACING_MM = (0.02, 50.0)
 _FAR_MM = 1e5
 _SHEAR = 1e-2  # Largest cosine between two axes of a grid that still counts as a right angle (0.6 degrees).
+_MAGNITUDE = (1e-30, 1e30)  # What float32 holds with room to calculate.
 _UNITS = {1: "metres", 3: "micrometres"}
 
 
@@ -56,6 +57,8 @@ def read_nifti(path: Path | str, *, channel: int | None = None) -> Volume:
     if low == high:
         what = "all voxels are zero" if low == 0 else f"all voxels are {low:g}"
         raise ImageContentError(f"{path}: {what}; expected an image; check that the right file was given")
+    if not _MAGNITUDE[0] <= max(-low, high) <= _MAGNITUDE[1]:
+        raise ImageContentError(f"{path}: its voxels reach from {low:g} to {high:g}; expected intensities; export the image again")
     return Volume(array, grid)
 
 
@@ -182,11 +185,13 @@ def _read_header(path: Path, file: io.BufferedIOBase) -> Any:
         raise InputFileError(f"{path}: is truncated inside its header ({len(content)} of {length} bytes); copy it again")
     kind = nibabel.Nifti1Header if length == 348 else nibabel.Nifti2Header
     header = kind.from_fileobj(io.BytesIO(content), endianness="<" if order == "little" else ">", check=False)
-    magic = bytes(header["magic"].item()).rstrip(b"\0")
+    magic, expected = bytes(header["magic"].item()).rstrip(b"\0"), b"n+1" if length == 348 else b"n+2"
     if magic in (b"ni1", b"ni2"):
         raise InputFileError(f"{path}: is half of a .hdr and .img pair; expected a single .nii file; convert it first")
-    if not magic.startswith((b"n+1", b"n+2")):
-        raise InputFileError(f"{path}: is not NIfTI (its magic is {magic!r}, expected b'n+1'); convert it to .nii.gz first")
+    if magic != expected:
+        raise InputFileError(f"{path}: is not NIfTI (its magic is {magic!r}, expected {expected!r}); convert it to .nii.gz first")
+    if length == 540 and header["eol_check"].tolist() not in ([13, 10, 26, 10], [0, 0, 0, 0]):
+        raise InputFileError(f"{path}: was changed as if it were text, which damages it; copy it again, as binary data")
     return header
 
 
@@ -228,6 +233,8 @@ def _checked_type(path: Path, header: Any) -> np.dtype[Any]:
         dtype = np.dtype(header.get_data_dtype()).newbyteorder(header.endianness)
     except (HeaderDataError, KeyError, TypeError) as error:
         raise InputFileError(f"{path}: its data type code {int(header['datatype'])} is unknown; the file is damaged") from error
+    if not dtype.itemsize:  # nibabel's placeholder for the codes 0 and 1
+        raise InputFileError(f"{path}: its data type code {int(header['datatype'])} is unknown; the file is damaged")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         name = {"V": "RGB colours", "c": "complex numbers"}.get(dtype.kind, str(dtype))
         raise ImageContentError(f"{path}: holds {name}; expected one real number a voxel; export the image again as grey values")
@@ -290,7 +297,8 @@ def _read_voxels(path: Path, file: io.BufferedIOBase, header: Any, *, size: int,
     """Return the bytes of the chosen channel. No more is decompressed than the header accounts for, give or take some padding."""
     start = float(header["vox_offset"])
     header_bytes = int(header["sizeof_hdr"])
-    if not (np.isfinite(start) and header_bytes <= start <= _MAX_OFFSET and start == int(start)):
+    # Behind the header lie four bytes that tell of extensions.
+    if not (np.isfinite(start) and header_bytes + 4 <= start <= _MAX_OFFSET and start == int(start)):
         raise InputFileError(f"{path}: its header says that voxels begin at byte {start:g}; the file is damaged")
     itemsize = int(header["bitpix"]) // 8
     dims = [int(n) for n in header["dim"]]
@@ -312,7 +320,10 @@ def _read_voxels(path: Path, file: io.BufferedIOBase, header: Any, *, size: int,
         done += got
     # Reading to the end lets gzip compare its checksum, and shows whether the header told the whole truth.
     _skip(path, file, (channels - 1 - chosen) * length, expected)
-    if len(file.read(_TRAILING + 1)) > _TRAILING:
+    # As much as a slice more is no padding: then a size in the header is too small, and rows would be read askew.
+    padding = min(_TRAILING, itemsize * count // max(dims[1 : dims[0] + 1]) - 1)
+    rest = file.read(padding + 1)
+    if len(rest) > padding or any(rest):
         raise InputFileError(f"{path}: holds more data than its header accounts for ({expected} bytes); the header is wrong")
     return raw
 
