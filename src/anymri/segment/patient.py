@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from anymri.domain.case import Source
 from anymri.domain.task import Task
 from anymri.engine.inference import device_named, nested, region_logits_of, restored
 from anymri.engine.model import Model
-from anymri.errors import InputFileError, OutputError, UsageError
+from anymri.errors import OutputError, UsageError
 from anymri.preparation.labels import labels_from_bits
-from anymri.preparation.pipeline import prepare_images
-from anymri.volumes.nifti import read_nifti, write_nifti
+from anymri.segment.visit import Opened, Visit, checked_images, inputs_of, opened_case, opened_images, read_images
+from anymri.volumes.nifti import write_nifti
 from anymri.volumes.store import write_json
 from anymri.volumes.volume import Volume
+from anymri.volumes.writing import filling
 from anymri.weights import load_model
 
 Precision = Literal["auto", "float32", "bf16"]
+SUMMARY = "summary.json"  # The last file to appear: where it lies, the others do.
 USE = "Research use only. Not a medical device."
 
 
@@ -38,7 +39,7 @@ class Segmentation:
         regions: Region name → mask of that region on the same grid, bool.
         probabilities: Region name → probability on the same grid, float32; empty unless asked for.
         summary: What summary.json holds.
-        images: Modality name → the image as it was read.
+        images: Modality name → the image as it was read, or made of a prepared case.
         task: What was segmented.
     """
 
@@ -113,36 +114,62 @@ def segment(
     Raises:
         AnymriError: One line about what cannot be used.
     """
-    options, clock = options or Options(), _Clock()
+    started = time.perf_counter()
     model = weights if isinstance(weights, Model) else load_model(weights)
-    task = model.method.task
+    loaded = round(time.perf_counter() - started, 3)
+    visit = Visit(name, {n: Source(Path(path)) for n, path in images.items()})
+    result = segment_visit(visit, model, options or Options())
+    seconds = {"load_weights": loaded, **result.summary["seconds"]}
+    return replace(result, summary=result.summary | {"seconds": seconds})
+
+
+def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
+    """Segment one patient, from raw files or from a prepared case.
+
+    Raises:
+        AnymriError: One line about what cannot be used.
+    """
+    clock, task = _Clock(), model.method.task
     scheme = task.scheme(options.scheme)
     labels_from_bits(np.zeros((1, 1, 1), np.uint8), scheme, task)  # A scheme that cannot be written is refused before any work.
-    clock.lap("load_weights")
-    files = _checked_files(images, task)
-    with ThreadPoolExecutor(len(files)) as pool:
-        volumes = dict(zip(files, pool.map(read_nifti, files.values()), strict=True))
-    clock.lap("read")
-    prepared = prepare_images(volumes, task, files={n: f"{p} ({n})" for n, p in files.items()})
-    clock.lap("prepare")
-    subset = task.modalities.subset(files)
-    image = np.zeros((len(task.modalities), *prepared.grid.shape), np.float32)
-    image[np.array(subset.mask)] = prepared.image_MDHW
-    device = device_named(options.device)
-    (logits,) = region_logits_of(model, image, subset.mask, [subset.mask], device=device, precision=options.precision)
+    if visit.case is None:
+        images = checked_images(visit, task)
+        inputs = inputs_of(visit)
+        volumes = read_images(images)
+        clock.lap("read")
+        opened = opened_images(visit, volumes, task)
+        clock.lap("prepare")
+    else:
+        inputs = inputs_of(visit)
+        opened = opened_case(visit.case, task)
+        clock.lap("read")
+    device, mask = device_named(options.device), opened.subset.mask
+    (logits,) = region_logits_of(model, opened.image_MDHW, mask, [mask], device=device, precision=options.precision)
     clock.lap("predict")
-    native = volumes[subset.names[0]].grid
-    on_native = restored(logits, prepared.grid, native)
+    native = opened.native
+    on_native = restored(logits, opened.grid, native)
     masks = nested(on_native)
     regions = {r: Volume(m, native) for r, m in zip(task.region_names, masks, strict=True)}
     probabilities = {}
     if options.probabilities:
         probabilities = {r: Volume(1 / (1 + np.exp(-x)), native) for r, x in zip(task.region_names, on_native, strict=True)}
     bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
-    mask = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
+    labelled = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
     clock.lap("restore")
-    summary = _summary(name, model, files, regions) | {"label_scheme": scheme.name, "seconds": clock.seconds}
-    return Segmentation(mask, regions, probabilities, summary, volumes, task)
+    summary = _summary(visit.name, model, opened, regions) | made_by(model, options) | {"inputs": inputs, "seconds": clock.seconds}
+    return Segmentation(labelled, regions, probabilities, summary, opened.pictures, task)
+
+
+def made_by(model: Model, options: Options) -> dict[str, Any]:
+    """Return the part of a summary that says what it was made by: two that agree in it and in their inputs hold the same mask."""
+    from importlib.metadata import version
+
+    return {
+        "label_scheme": model.method.task.scheme(options.scheme).name,
+        "options": {"probabilities": options.probabilities, "precision": options.precision},
+        "weights": {"name": model.header.name, "sha256": model.sha256, "method": model.header.method},
+        "versions": {"anymri": version("anymri"), "torch": version("torch"), "python": platform.python_version()},
+    }
 
 
 def write_segmentation(result: Segmentation, out: Path) -> None:
@@ -155,25 +182,14 @@ def write_segmentation(result: Segmentation, out: Path) -> None:
     from anymri.report.preview import write_preview
 
     started = time.perf_counter()
-    check_writable(out)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=out) as scratch:
-            part = Path(scratch)
-            write_nifti(part / "segmentation.nii.gz", result.mask)
-            for region, volume in result.probabilities.items():
-                write_nifti(part / f"probability_{region}.nii.gz", volume)
-            write_preview(part / "preview.png", result.images, _class_mask(result), result.task)
-            result.summary["seconds"]["write"] = round(time.perf_counter() - started, 3)
-            write_patient_page(part / "report.html", result.summary, part / "preview.png", result.task)
-            write_json(part / "summary.json", result.summary)
-            for stale in out.glob("probability_*.nii.gz"):  # Of an earlier result: beside this mask they would mislead.
-                stale.unlink()
-            for file in sorted(part.iterdir()):
-                os.replace(file, out / file.name)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); choose a folder that is writable and has room"
-        ) from error
+    with filling(out, last=SUMMARY, stale="probability_*.nii.gz", advice="choose a folder that is writable and has room") as part:
+        write_nifti(part / "segmentation.nii.gz", result.mask)
+        for region, volume in result.probabilities.items():
+            write_nifti(part / f"probability_{region}.nii.gz", volume)
+        write_preview(part / "preview.png", result.images, _class_mask(result), result.task)
+        result.summary["seconds"]["write"] = round(time.perf_counter() - started, 3)
+        write_patient_page(part / "report.html", result.summary, part / "preview.png", result.task)
+        write_json(part / SUMMARY, result.summary)
 
 
 def check_writable(out: Path) -> None:
@@ -190,31 +206,6 @@ def check_writable(out: Path) -> None:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
 
 
-def _checked_files(images: Mapping[str, Path | str], task: Task) -> dict[str, Path]:
-    """Return the files in the task's order.
-
-    Raises:
-        UsageError: If there is none, a modality is unknown, or two modalities name one file.
-        InputFileError: If a file is missing.
-    """
-    if not images:
-        raise UsageError(f"no image was given; expected at least one of {', '.join(task.modalities.names)}")
-    files = {n: Path(images[n]) for n in task.modalities.subset(images).names}
-    seen: dict[Path, str] = {}
-    for modality, path in files.items():
-        if not path.is_file():
-            found = "a folder" if path.is_dir() else "nothing"
-            raise InputFileError(f"{path} ({modality}): expected a NIfTI file, found {found}; check the path")
-        real = path.resolve()
-        if real in seen:
-            raise UsageError(
-                f"{path}: given for both {seen[real]} and {modality}; "
-                "give each modality its own file, and leave out what is missing"
-            )
-        seen[real] = modality
-    return files
-
-
 def _class_mask(result: Segmentation) -> Volume:
     """Return class indices, as pictures want them, from the regions' bits."""
     classes = np.zeros(result.mask.array.shape, np.uint8)
@@ -225,11 +216,8 @@ def _class_mask(result: Segmentation) -> Volume:
     return Volume(classes, result.mask.grid)
 
 
-def _summary(name: str, model: Model, files: Mapping[str, Path], regions: Mapping[str, Volume]) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    task = model.method.task
-    subset = task.modalities.subset(files)
+def _summary(name: str, model: Model, opened: Opened, regions: Mapping[str, Volume]) -> dict[str, Any]:
+    subset = opened.subset
     volumes = {r: round(float(v.array.sum()) * v.grid.voxel_ml, 3) for r, v in regions.items()}
     warnings = []
     if not any(volumes.values()):
@@ -238,13 +226,11 @@ def _summary(name: str, model: Model, files: Mapping[str, Path], regions: Mappin
         warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain; the weights' card says by how much.")
     return {
         "name": name,
-        "task": task.name,
+        "task": model.method.task.name,
         "use": USE,
         "modalities_used": list(subset.names),
         "modalities_missing": list(subset.missing),
-        "files": {n: str(p) for n, p in files.items()},
+        "files": opened.files,
         "volumes_ml": volumes,
-        "weights": {"name": model.header.name, "sha256": model.sha256, "method": model.header.method},
-        "versions": {"anymri": version("anymri"), "torch": version("torch"), "python": platform.python_version()},
         "warnings": warnings,
     }
