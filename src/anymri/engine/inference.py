@@ -112,20 +112,25 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
     if len(corners) == 1:
         features = method.encode(padded, present_BM, torch.zeros((1, 3), dtype=torch.int64))
         for keep in keeps_SM:
-            yield method.decode(features, keep[None]).float()[..., : extent[0], : extent[1], : extent[2]]
+            decoded, note = method.decode_window(features, keep[None])
+            yield method.finish(decoded.float(), [note])[..., : extent[0], : extent[1], : extent[2]]
         return
     weight = blending_weights(size).to(image.device)
-    regions = len(method.task.regions)
-    sums = torch.zeros((len(keeps_SM), regions, *padded.shape[2:]), device=image.device)
+    sums: list[Tensor] = []
+    notes: list[list[Any]] = [[] for _ in keeps_SM]
     total = torch.zeros(padded.shape[2:], device=image.device)
     for corner in corners:
         box = tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))
         features = method.encode(padded[(..., *box)], present_BM, torch.tensor([corner]))
         for s, keep in enumerate(keeps_SM):
-            sums[(s, slice(None), *box)] += method.decode(features, keep[None])[0].float() * weight
+            decoded, note = method.decode_window(features, keep[None])
+            if len(sums) == s:  # The first window tells how much a method blends.
+                sums.append(torch.zeros((decoded.shape[1], *padded.shape[2:]), device=image.device))
+            sums[s][(slice(None), *box)] += decoded[0].float() * weight
+            notes[s].append(note)
         total[box] += weight
-    for blended in sums:
-        yield (blended / total)[None, :, : extent[0], : extent[1], : extent[2]]
+    for blended, noted in zip(sums, notes, strict=True):
+        yield method.finish((blended / total)[None], noted)[..., : extent[0], : extent[1], : extent[2]]
 
 
 def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array:

@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from anymri.domain.task import task_named
+from anymri.domain.task import Task, task_named
 from anymri.engine.checkpoint import write_tensors
 from anymri.engine.run import Window, first_fault
 from anymri.errors import AnymriError, WeightsError
 from anymri.methods import method_named
-from anymri.methods.method import Method
+from anymri.methods.method import Method, MethodConfig
 
 FORMAT = "anymri-weights/1"
 _KEY = "anymri"
@@ -75,7 +75,7 @@ class Model:
     """A method in evaluation mode, with its header.
 
     Attributes:
-        method: With weights, float32.
+        method: With weights, float32, without what only training uses.
         header: What the file says.
         sha256: Of the file; empty for a model that never was one.
     """
@@ -155,13 +155,21 @@ def _built(path: Path, text: str, tensors: dict[str, Tensor]) -> tuple[WeightsHe
         raise WeightsError(
             f"{path}: window {header.window.size} does not fit the network; every edge must be a multiple of {config.multiple}"
         )
-    # Compared before memory is taken: a header may claim any size.
-    with torch.device("meta"):
-        expected = {k: tuple(v.shape) for k, v in config.build(task).state_dict().items()}
+    expected = shapes_of(config, task)  # Compared before memory is taken: a header may claim any size.
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     if expected != found:
         odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
         raise WeightsError(
             f"{path}: tensor '{odd}' has shape {found.get(odd)}, expected {expected.get(odd)}; the file does not fit its header"
         )
-    return header, config.build(task)
+    method = config.build(task)
+    method.strip()
+    return header, method
+
+
+def shapes_of(config: MethodConfig, task: Task) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what a weights file of these settings holds, without taking memory for them."""
+    with torch.device("meta"):
+        method = config.build(task)
+    method.strip()
+    return {k: tuple(v.shape) for k, v in method.state_dict().items()}

@@ -71,7 +71,7 @@ class Run(BaseModel):
         accumulate: Batches per optimiser step.
         steps: Optimiser steps; or None if ``minutes`` is the budget.
         minutes: Wall-clock budget of the training steps.
-        optimiser: Of every parameter group.
+        optimiser: Of every parameter group for which the method names none.
         learning_rate: At its peak, after the warm-up.
         weight_decay: Decoupled for adamw, L2 for adam.
         warm_up: Share of the budget over which the learning rate rises linearly.

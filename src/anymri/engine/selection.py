@@ -47,7 +47,7 @@ def choose(run: Run, folder: RunFolder, validation: Sequence[Path], *, device: t
             "chosen": best.stem,
         },
     )
-    write_weights(folder.weights, load_file(best), _header(run, folder))
+    write_weights(folder.weights, _candidate(run, best).method.state_dict(), _header(run, folder))
     return read_model(folder.weights)
 
 
@@ -70,6 +70,7 @@ def mean_dice(model: Model, cases: Sequence[Path], *, device: torch.device) -> f
 def _candidate(run: Run, path: Path) -> Model:
     method = run.method_config.build(run.task_object)
     method.load_state_dict({**method.state_dict(), **load_file(path)})
+    method.strip()
     header = WeightsHeader(name=path.stem, method=run.method, config=run.config, task=run.task, window=run.window)
     return Model(method.eval(), header)
 

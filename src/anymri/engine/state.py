@@ -17,7 +17,7 @@ from anymri.engine.checkpoint import (
 )
 from anymri.engine.logs import log
 from anymri.engine.run import Run, RunFolder
-from anymri.methods.method import Method
+from anymri.methods.method import Adam, Method
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,14 @@ def first_state(method: Method, run: Run, device: torch.device) -> State:
 def entered(state: State, run: Run, place: Place) -> State:
     """Return the state at a place, its stage entered with new optimisers."""
     state.method.enter_stage(state.method.stages[place.stage])
-    optimisers = {name: _optimiser(run, parameters) for name, parameters in state.method.parameter_groups().items()}
+    own = state.method.own_optimisers()
+    optimisers = {name: _optimiser(run, parameters, own.get(name)) for name, parameters in state.method.parameter_groups().items()}
     return replace(state, optimisers=optimisers, place=place)
 
 
-def _optimiser(run: Run, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def _optimiser(run: Run, parameters: list[torch.nn.Parameter], own: Adam | None) -> torch.optim.Optimizer:
+    if own is not None:
+        return torch.optim.Adam(parameters, own.learning_rate, own.betas, weight_decay=own.weight_decay)
     rate, decay = run.learning_rate, run.weight_decay
     if run.optimiser == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=0.99, nesterov=True, weight_decay=decay)

@@ -18,7 +18,7 @@ from anymri.data.patches import draw_patches, make_batch
 from anymri.data.patients import Patient, load_patients
 from anymri.engine.inference import autocast
 from anymri.engine.logs import logger_of
-from anymri.engine.model import Model, read_model
+from anymri.engine.model import Model, read_model, shapes_of
 from anymri.engine.parts import parts_of
 from anymri.engine.run import Parts, Run, RunFolder
 from anymri.engine.selection import choose
@@ -160,13 +160,14 @@ def _first_method(run: Run) -> Method:
     if run.init is None:
         return method
     model = read_model(Path(run.init))
-    ours, theirs = ({k: v.shape for k, v in m.state_dict().items()} for m in (method, model.method))
+    ours = shapes_of(run.method_config, run.task_object)
+    theirs = {k: tuple(v.shape) for k, v in model.method.state_dict().items()}
     if (model.header.method, model.header.task) != (run.method, run.task) or ours != theirs:
         raise WeightsError(
             f"{run.init}: weights of {model.header.method} for {model.header.task}; "
             "a start for this run needs its own method and settings"
         )
-    method.load_state_dict(model.method.state_dict())
+    method.load_state_dict({**method.state_dict(), **model.method.state_dict()})  # What only training uses starts afresh.
     return method
 
 
@@ -200,7 +201,7 @@ def _step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence
         if not torch.isfinite(norm):
             raise TrainingError(f"gradient of {name} is not finite {where}; {advice}")
         for group in optimiser.param_groups:
-            group["lr"] = run.learning_rate * schedule(progress, run.warm_up)
+            group["lr"] = optimiser.defaults["lr"] * schedule(progress, run.warm_up)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     _average(state, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, final
 
@@ -17,6 +17,7 @@ from anymri.domain.task import Task
 
 Size = Literal["tiny", "small", "base", "paper"]
 Features = Any  # What encode hands to decode belongs to the method alone.
+Note = Any  # What a method remembers of a window until the case is finished.
 MAIN = "main"  # The parameter group of everything that has no adversary.
 
 
@@ -37,6 +38,21 @@ class Term:
     weight: float = 1.0
     group: str = MAIN
     measured: bool = True
+
+
+@dataclass(frozen=True)
+class Adam:
+    """An optimiser of its own for a parameter group that the run's would not suit. Its rate follows the run's schedule.
+
+    Attributes:
+        learning_rate: At its peak.
+        betas: Decay of the two moments.
+        weight_decay: L2.
+    """
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
 
 
 class MethodConfig(BaseModel, ABC):
@@ -73,7 +89,7 @@ class Method(nn.Module, ABC):
 
     task: Task
     multiple: int
-    stages: ClassVar[tuple[str, ...]] = (MAIN,)
+    stages: tuple[str, ...] = (MAIN,)
 
     def __init__(self, task: Task) -> None:
         super().__init__()
@@ -108,6 +124,27 @@ class Method(nn.Module, ABC):
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Return the trainable parameters by group; one optimiser each."""
         return {MAIN: [p for p in self.parameters() if p.requires_grad]}
+
+    def own_optimisers(self) -> Mapping[str, Adam]:
+        """Return the groups whose optimiser is not the run's. None by default."""
+        return {}
+
+    def strip(self) -> None:
+        """Drop for good what only training uses, such as a teacher: weights files hold what is left. Nothing by default."""
+
+    def decode_window(self, features: Features, keep_BM: Tensor) -> tuple[Tensor, Note]:
+        """Return what windows are blended of, (B, any, D, H, W), and a note of this window for ``finish``.
+
+        By default the logits that ``decode`` returns, and no note.
+        """
+        return self.decode(features, keep_BM), None
+
+    def finish(self, blended: Tensor, notes: Sequence[Note]) -> Tensor:
+        """Return logits_BRDHW of a case from what all its windows were blended to and what was noted of each.
+
+        By default what was blended, as it is.
+        """
+        return blended
 
     def supports(self) -> tuple[Subset, ...]:
         """Return the subsets it can serve: all, unless it is made for some."""
