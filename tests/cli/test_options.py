@@ -19,7 +19,7 @@ COMMANDS = {
     },
     "segment": {
         *("STUDY", "--flair", "--t1", "--t1c", "--t2", "--image", "--out", "--weights", "--labels", "--probabilities"),
-        *("--precision", "--device"),
+        *("--precision", "--device", "--cohort", "--shard", "--workers"),
     },
     "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--device"},
     "list": {"WHAT"},

@@ -12,14 +12,21 @@ import typer
 from anymri.cli.options import Device, Out
 from anymri.errors import AnymriError, UsageError, one_line
 
+USE = "Research use only. Not a medical device."
+
 
 def segment(
-    study: Annotated[list[Path] | None, typer.Argument(help="Folders of patients with BraTS names.")] = None,
+    study: Annotated[list[Path] | None, typer.Argument(help="Folders of patients, in a layout of 'anymri list cohorts'.")] = None,
     flair: Annotated[list[Path] | None, typer.Option(help="FLAIR image.")] = None,
     t1: Annotated[list[Path] | None, typer.Option(help="Native T1 image.")] = None,
     t1c: Annotated[list[Path] | None, typer.Option(help="Contrast-enhanced T1 image.")] = None,
     t2: Annotated[list[Path] | None, typer.Option(help="T2 image.")] = None,
     image: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help="Any modality of the weights' task.")] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(metavar="TABLE_OR_PREPARED", help="All patients of a prepared folder, a folder or a table.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Every N-th patient, beginning with the I-th, from 1.")] = None,
+    workers: Annotated[int, typer.Option(help="Ray actors, each with a model; 1: this process alone.", min=1)] = 1,
     out: Out = Path("segmentation"),
     weights: Annotated[str | None, typer.Option(help="Name or file; the default ones if none are given.")] = None,
     labels: Annotated[str | None, typer.Option(help="Label scheme of the mask, such as brats2021 or brats2023.")] = None,
@@ -28,33 +35,77 @@ def segment(
     device: Device = "auto",
 ) -> None:
     """Segment patients from the images at hand: mask on the patient's own grid, volumes, picture, page."""
-    from anymri.segment import check_writable, checked_options
-    from anymri.weights import load_model
+    from anymri.segment import checked_options
+    from anymri.segment.cohort import shard_named
+    from anymri.weights import load_model, named
 
     options = checked_options(labels, probabilities, precision, device)
     given = [*(("FLAIR", p) for p in flair or []), *(("T1", p) for p in t1 or []), *(("T1c", p) for p in t1c or [])]
     given += [*(("T2", p) for p in t2 or []), *(_named_file(text) for text in image or [])]
-    if bool(given) == bool(study):
-        raise UsageError("give either images of one patient (--flair, --t1, --t1c, --t2, --image NAME=FILE) or folders of patients")
+    if [bool(given), bool(study), cohort is not None].count(True) != 1:
+        raise UsageError(
+            "give either images of one patient (--flair, --t1, --t1c, --t2, --image NAME=FILE) or folders of patients or --cohort"
+        )
     _check_once(given)
+    if given and (shard is not None or workers > 1):
+        raise UsageError("--shard and --workers divide many patients; images of one patient were given")
+    part = None if shard is None else shard_named(shard)
     model = load_model(weights)
-    patients, failures = _patients(given, study or [], model.method.task, out)
-    asked = len(patients) + len(failures)
-    for name, images, folder in patients:
-        try:
-            check_writable(folder)
-            _segment_one(name, images, folder, model, options)
-        except (AnymriError, OSError, RuntimeError) as error:  # One patient, even one too large for the memory, stops no other.
-            with suppress(OSError):  # Of a patient that failed not even an empty folder is left.
-                folder.rmdir()
-            if asked == 1:
-                raise
-            failures.append((name, str(error).splitlines()[0]))
-    for name, reason in failures:
+    if given:
+        _segment_one(dict(given), out, model, options)
+        return
+    assignment = _assignment(study or [], cohort, model, options, out)
+    _segment_many(assignment, part, workers, named(weights).file)
+
+
+def _segment_one(images: dict[str, Path], out: Path, model: Any, options: Any) -> None:
+    from anymri.segment import check_writable, write_segmentation
+    from anymri.segment import segment as segment_patient
+
+    try:
+        check_writable(out)
+        result = segment_patient(images, name=out.resolve().name, weights=model, options=options)
+        write_segmentation(result, out)
+    except (AnymriError, OSError, RuntimeError, MemoryError):
+        with suppress(OSError):  # Of a patient that failed not even an empty folder is left.
+            out.rmdir()
+        raise
+    _print(result.summary, out)
+    print(USE)
+
+
+def _segment_many(assignment: Any, shard: Any, workers: int, weights: Path) -> None:
+    """Segment patients and say what became of them."""
+    from contextlib import nullcontext
+
+    from anymri.segment.cohort import VOLUMES, in_this_process, segment_cohort
+
+    out, model, options = assignment.out, assignment.model, assignment.options
+    means: Any = nullcontext(in_this_process(model, options))
+    if workers > 1:
+        from anymri.segment import check_writable
+        from anymri.segment.actors import crew
+
+        check_writable(out)
+        means = crew(weights, model, options, workers=workers, out=out)
+
+    def report(done: int, total: int, outcome: Any) -> None:
+        if outcome.summary is not None:
+            _print(outcome.summary, out / outcome.name)
+
+    with means as given:
+        tally = segment_cohort(assignment, getattr(given, "execute", given), shard=shard, report=report)
+    asked = len(tally.kept) + len(tally.done) + len(tally.failed)
+    if asked == len(tally.failed) == 1:
+        raise AnymriError(next(iter(tally.failed.values())))
+    for name, reason in tally.failed.items():
         print(one_line(f"failed: {name}: {reason}"), file=sys.stderr)
-    print("Research use only. Not a medical device.")
-    if failures:
-        raise UsageError(f"{len(failures)} of {asked} patients could not be segmented")
+    part = "" if shard is None else f" of part {shard.number} of {shard.of}"
+    kept = f", {len(tally.kept)} of them earlier" if tally.kept else ""
+    print(f"{asked - len(tally.failed)} of {asked} patients{part} are segmented{kept}; volumes in {out / VOLUMES}")
+    print(USE)
+    if tally.failed:
+        raise UsageError(f"{len(tally.failed)} of {asked} patients could not be segmented")
 
 
 def _named_file(text: str) -> tuple[str, Path]:
@@ -71,46 +122,30 @@ def _check_once(given: list[tuple[str, Path]]) -> None:
             raise UsageError(f"{name} was given {len(files)} times ({' and '.join(files)}); give each modality once")
 
 
-_Patient = tuple[str, dict[str, Path], Path]
+def _assignment(studies: list[Path], cohort: Path | None, model: Any, options: Any, out: Path) -> Any:
+    """Return every patient asked for; folders that cannot be used are refused by name, one alone with its error."""
+    from anymri.segment.cohort import Assignment, find_visits
 
-
-def _patients(
-    given: list[tuple[str, Path]], studies: list[Path], task: Any, out: Path
-) -> tuple[list[_Patient], list[tuple[str, str]]]:
-    """Return name, images and output folder of every patient asked for, and folders that cannot be used with the reason."""
-    if given:
-        return [(out.resolve().name, dict(given), out)], []
-    from anymri.cohorts import find_cohort
-
-    patients: list[_Patient] = []
-    unusable: list[tuple[str, str]] = []
-    for folder in studies:
+    task = model.method.task
+    visits: list[Any] = []
+    refused: dict[str, str] = {}
+    for folder in [cohort] if cohort is not None else studies:
         try:
-            cohort = find_cohort(folder, task)
+            found, left_out = find_visits(folder, task)
         except AnymriError as error:
-            if len(studies) == 1:
+            if cohort is not None or len(studies) == 1:
                 raise
-            unusable.append((str(folder), str(error)))
+            refused[folder.resolve().name] = str(error)
             continue
-        for path, reason in cohort.left_out:
+        for path, reason in left_out:
             print(one_line(f"left out: {path}: {reason}"), file=sys.stderr)
-        patients += [(s.name, {n: source.path for n, source in s.images.items()}, out / s.name) for s in cohort.studies]
-    names = [name for name, _, _ in patients]
-    if twice := [n for n in names if names.count(n) > 1]:
-        raise UsageError(f"patient {twice[0]} was given more than once; give each folder once")
-    return patients, unusable
+        visits += found
+    return Assignment(tuple(visits), model, options, out, refused)
 
 
-def _segment_one(name: str, images: dict[str, Path], folder: Path, model: Any, options: Any) -> None:
-    from anymri.segment import segment as segment_patient
-    from anymri.segment import write_segmentation
-
-    result = segment_patient(images, name=name, weights=model, options=options)
-    write_segmentation(result, folder)
-    volumes = "  ".join(f"{region} {ml:.1f} ml" for region, ml in result.summary["volumes_ml"].items())
-    print(
-        f"{name}: {volumes}  ({sum(result.summary['seconds'].values()):.1f} s, "
-        f"from {'+'.join(result.summary['modalities_used'])}) in {folder}"
-    )
-    for warning in result.summary["warnings"]:
+def _print(summary: dict[str, Any], folder: Path) -> None:
+    volumes = "  ".join(f"{region} {ml:.1f} ml" for region, ml in summary["volumes_ml"].items())
+    seconds, used = sum(summary["seconds"].values()), "+".join(summary["modalities_used"])
+    print(f"{summary['name']}: {volumes}  ({seconds:.1f} s, from {used}) in {folder}")
+    for warning in summary["warnings"]:
         print(f"  {warning}")

@@ -26,6 +26,7 @@ from anymri.volumes.writing import filling
 from anymri.weights import load_model
 
 Precision = Literal["auto", "float32", "bf16"]
+MASK = "segmentation.nii.gz"
 SUMMARY = "summary.json"  # The last file to appear: where it lies, the others do.
 USE = "Research use only. Not a medical device."
 
@@ -183,7 +184,7 @@ def write_segmentation(result: Segmentation, out: Path) -> None:
 
     started = time.perf_counter()
     with filling(out, last=SUMMARY, stale="probability_*.nii.gz", advice="choose a folder that is writable and has room") as part:
-        write_nifti(part / "segmentation.nii.gz", result.mask)
+        write_nifti(part / MASK, result.mask)
         for region, volume in result.probabilities.items():
             write_nifti(part / f"probability_{region}.nii.gz", volume)
         write_preview(part / "preview.png", result.images, _class_mask(result), result.task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +61,12 @@ class Opened:
     def native(self) -> Grid:
         """The patient's own grid."""
         return self.pictures[self.subset.names[0]].grid
+
+
+def absolute(visit: Visit) -> Visit:
+    """Return a visit whose files are found from any folder."""
+    images = {n: replace(source, path=source.path.absolute()) for n, source in visit.images.items()}
+    return Visit(visit.name, images, visit.case.absolute() if visit.case else None)
 
 
 def checked_images(visit: Visit, task: Task) -> dict[str, Source]:
