@@ -82,7 +82,7 @@ def checked_images(visit: Visit, task: Task) -> dict[str, Source]:
     seen: dict[tuple[Path, int | None], str] = {}
     for modality, source in images.items():
         if not source.path.is_file():
-            found = "a folder" if source.path.is_dir() else "nothing"
+            found = "a folder" if source.path.is_dir() else "no regular file" if source.path.exists() else "nothing"
             raise InputFileError(f"{source.path} ({modality}): expected a NIfTI file, found {found}; check the path")
         real = source.path.resolve(), source.channel
         if real in seen:
