@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +14,9 @@ from anymri.errors import UsageError, one_line
 
 
 def prepare(
-    source: Annotated[Path, typer.Argument(help="Folder with the studies.")],
+    source: Annotated[Path, typer.Argument(help="Folder with the studies, or a table of their files.")],
     out: Annotated[Path, typer.Argument(help="Folder for the prepared cases.")],
-    layout: Annotated[str, typer.Option(help="auto, brats or phantom.")] = "auto",
+    layout: Annotated[str, typer.Option(help="auto, brats, msd, nnunet, bids, table or phantom.")] = "auto",
     task: Annotated[str, typer.Option(help="What the cases are for.")] = "glioma",
     scheme: Annotated[str | None, typer.Option(help="Label scheme of the references, if not the one of the layout.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 2,
@@ -27,9 +28,8 @@ def prepare(
 
     chosen = task_named(task)
     cohort = find_cohort(source, chosen, layout=layout, scheme=scheme)
-    print(f"{len(cohort.studies)} cases found in {source}")
-    for path, reason in cohort.left_out:
-        print(one_line(f"left out: {path}: {reason}"))
+    for line in _listing(source, cohort, chosen):
+        print(one_line(line))
     with progress_bar("preparing", len(cohort.studies)) as advance:
         failures = prepare_cohort(
             cohort, chosen, out, workers=workers, progress=lambda done, total, name, s, error: advance(done, name)
@@ -41,3 +41,26 @@ def prepare(
         raise UsageError(
             f"{len(failures)} of {len(cohort.studies)} cases could not be prepared; mend them and run the same command again"
         )
+
+
+def _listing(source: Path, cohort: Any, task: Any) -> list[str]:
+    """Return what was found and what was not taken, before any work."""
+    images = Counter(str(task.modalities.subset(s.images)) for s in cohort.studies)
+    schemes = Counter(s.scheme for s in cohort.studies if s.labels is not None)
+    without = sum(s.labels is None for s in cohort.studies)
+    lines = [f"{len(cohort.studies)} cases found in {source}, layout {cohort.layout}"]
+    lines += [f"  images: {count} with {subset}" for subset, count in images.most_common()]
+    for name, count in schemes.most_common():
+        if name is None:
+            lines.append(f"  references: {count} whose label scheme nothing declares")
+            continue
+        known = task.scheme(name).known
+        unknown = [r for r in task.region_names if r not in known]
+        tail = f"; {', '.join(unknown)} unknown there" if unknown else ""
+        lines.append(f"  references: {count} of scheme {name}, which tells {', '.join(known)}{tail}")
+    lines += [f"  references: {without} have none"] if without else []
+    if cohort.split is not None:
+        sizes = "+".join(str(len(fold)) for fold in cohort.split.folds)
+        lines.append(f"  folds that came with the data: {sizes} cases, and {len(cohort.split.train_only)} only to train on")
+    lines += [f"note: {note}" for note in cohort.notes]
+    return lines + [f"left out: {path}: {reason}" for path, reason in cohort.left_out]

@@ -1,25 +1,24 @@
-"""Folders of BraTS, of every edition that came as NIfTI.
+"""Folders of BraTS, of every edition whose files are named by case and modality.
 
     2017 to 2021    CASE/CASE_flair.nii.gz  CASE_t1  CASE_t1ce  CASE_t2  CASE_seg     labels: brats2021
     2023 and later  CASE/CASE-t2f.nii.gz    CASE-t1n CASE-t1c   CASE-t2w CASE-seg     labels: brats2023
     any             CASE_wt.nii.gz          the whole tumour alone is drawn           labels: wt
 
-Files may be .nii as well. Folders may lie at any depth (HGG/, LGG/, institutions). A case is what shares a folder and the part of
-the name before the suffix.
+Any format that is read will do, .nii or .mha as well. Folders may lie at any depth (HGG/, LGG/, institutions). A case is what
+shares a folder and the part of the name before the suffix.
 """
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from anymri.domain.case import Cohort, Source, Split, Study
+from anymri.cohorts.folders import LeftOut, checked_folder, distinct, first_reason, split_beside, stem_of, walk
+from anymri.domain.case import Cohort, Source, Study
 from anymri.domain.task import Task
-from anymri.errors import CaseError, InputFileError, UsageError
-from anymri.volumes.store import read_split
+from anymri.errors import InputFileError, UsageError
+from anymri.volumes.images import unreadable
 
 CITATION = (
     "Menze et al., IEEE TMI 34(10), 2015, doi:10.1109/TMI.2014.2377694; Bakas et al., Scientific Data 4:170117, 2017, "
@@ -67,48 +66,25 @@ def find_brats(source: Path, task: Task, *, scheme: str | None = None) -> Cohort
         raise UsageError(f"BraTS folders hold no {', '.join(strange)}; task {task.name} needs another layout")
     if scheme is not None:
         task.scheme(scheme)
-    if not source.is_dir():
-        raise InputFileError(f"{source}: is not a folder; expected one with BraTS cases in it")
-    left_out: list[tuple[Path, str]] = []
-    found = _gather(source, left_out)
-    studies = [s for f in found if (s := _study(f, scheme, left_out)) is not None]
-    studies = _distinct(studies, left_out)
+    checked_folder(source, "a folder with BraTS cases in it")
+    left_out: LeftOut = []
+    found = _related(_gather(source, left_out), left_out)
+    studies = distinct((s for f in found if (s := _study(f, scheme, left_out)) is not None), left_out)
     if not studies:
-        reason = f" ({left_out[0][0].name}: {left_out[0][1]})" if left_out else ""
         expected = "expected files such as CASE_flair.nii.gz or CASE-t2f.nii.gz at any depth"
-        raise InputFileError(f"{source}: holds no BraTS case{reason}; {expected}")
-    split = _split(source, {s.name for s in studies})
-    return Cohort(source.resolve().name, tuple(studies), tuple(left_out), LICENCE, CITATION, split)
+        raise InputFileError(f"{source}: holds no BraTS case{first_reason(left_out)}; {expected}")
+    split = split_beside(source, {s.name for s in studies})
+    return Cohort(source.resolve().name, tuple(studies), tuple(left_out), LICENCE, CITATION, split, "brats")
 
 
-def _walk(source: Path) -> Iterator[Path]:
-    """Yield every file below a folder, sorted; links are followed, each real folder once, so that loops end."""
-    seen: set[str] = set()
-    for folder, children, files in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            children.clear()
-            continue
-        seen.add(real)
-        children[:] = sorted(c for c in children if not c.startswith("."))
-        yield from (Path(folder, f) for f in sorted(files) if not f.startswith("."))
-
-
-def _stem(path: Path) -> str | None:
-    for ending in (".nii.gz", ".nii"):
-        if path.name.lower().endswith(ending):
-            return path.name[: -len(ending)]
-    return None
-
-
-def _gather(source: Path, left_out: list[tuple[Path, str]]) -> list[_Found]:
+def _gather(source: Path, left_out: LeftOut) -> list[_Found]:
     found: dict[tuple[Path, str], _Found] = {}
     strays: list[Path] = []
-    for path in _walk(source):
-        stem = _stem(path)
+    for path in walk(source):
+        stem = stem_of(path)
         if stem is None:
-            if path.suffix.lower() in (".mha", ".mhd", ".nrrd"):
-                left_out.append((path, "not NIfTI; convert it to .nii.gz first"))
+            if reason := unreadable(path.name):
+                left_out.append((path, reason))
             continue
         suffix = next((s for s in _SUFFIXES if stem.lower().endswith(s) and len(stem) > len(s)), None)
         if suffix is None:
@@ -132,7 +108,7 @@ def _gather(source: Path, left_out: list[tuple[Path, str]]) -> list[_Found]:
     return list(found.values())
 
 
-def _study(found: _Found, scheme: str | None, left_out: list[tuple[Path, str]]) -> Study | None:
+def _study(found: _Found, scheme: str | None, left_out: LeftOut) -> Study | None:
     where = found.folder / found.name
     twice = [(n, p) for n, p in (*found.images.items(), *found.labels.items()) if len(p) > 1]
     if twice:
@@ -156,25 +132,23 @@ def _study(found: _Found, scheme: str | None, left_out: list[tuple[Path, str]]) 
     return Study(found.name, images, Source(labels[drawn[0]][0]), edition if drawn[0] == "_wt" else scheme or edition)
 
 
-def _distinct(studies: list[Study], left_out: list[tuple[Path, str]]) -> list[Study]:
-    """Return the studies sorted by name, without those that share theirs: which one is meant cannot be told."""
-    by_name: dict[str, list[Study]] = defaultdict(list)
-    for study in studies:
-        by_name[study.name].append(study)
-    for same in (s for s in by_name.values() if len(s) > 1):
-        folders = [next(iter(s.images.values())).path.parent for s in same]
-        for i, folder in enumerate(folders):
-            left_out.append((folder, f"{same[0].name} is also in {folders[0 if i else 1]}; rename or remove one"))
-    return [same[0] for _, same in sorted(by_name.items()) if len(same) == 1]
+def _related(found: list[_Found], left_out: LeftOut) -> list[_Found]:
+    """Return the cases without those whose names merely happen to end as those of BraTS do.
 
-
-def _split(source: Path, names: set[str]) -> Split | None:
-    path = source / "splits.json"
-    if not path.is_file():
-        return None
-    split = read_split(path)
-    missing = [n for part in (*split.folds, split.train_only) for n in part if n not in names]
-    if missing:
-        shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-        raise CaseError(f"{path}: names {len(missing)} cases that are not there: {shown}; add them or take them out")
-    return split
+    Names that a scanner gave end in _t1 and _t2, too, and would make a patient of each image. Such a case is a single image in a
+    folder of another name, where no case has a second file, and where the images are of several kinds or some belong to no case.
+    """
+    by_folder: dict[Path, list[_Found]] = defaultdict(list)
+    for case in found:
+        by_folder[case.folder].append(case)
+    sound: list[_Found] = []
+    for folder, cases in by_folder.items():
+        lonely = all(f.name != folder.name and not f.labels and sum(map(len, f.images.values())) == 1 for f in cases)
+        names = tuple(f.name for f in cases)
+        alien = any(p.parent == folder and stem_of(p) and not p.name.startswith(names) for p, _ in left_out)
+        if lonely and (alien or len({n for f in cases for n in f.images}) > 1):
+            reason = "stands alone: a BraTS case is a folder of its name, or several files whose names begin alike"
+            left_out += [(next(iter(f.images.values()))[0], reason) for f in cases]
+        else:
+            sound += cases
+    return sound

@@ -30,7 +30,7 @@ class Study:
         name: Unique within its cohort.
         images: Modality name → where its voxels are.
         labels: The reference segmentation, if there is one.
-        scheme: Name of the label scheme of ``labels``.
+        scheme: Name of the label scheme of ``labels``; None if nothing declares it, which no preparation accepts.
     """
 
     name: str
@@ -117,6 +117,8 @@ class Cohort:
         licence: Terms under which the images may be used, if known.
         citation: What to cite, if known.
         split: Folds that come with the data, if any.
+        layout: Name of the layout in which it was found.
+        notes: What else should be known of how it was read, one line each.
     """
 
     name: str
@@ -125,3 +127,5 @@ class Cohort:
     licence: str = ""
     citation: str = ""
     split: Split | None = None
+    layout: str = ""
+    notes: tuple[str, ...] = ()

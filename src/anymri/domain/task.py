@@ -109,6 +109,12 @@ GLIOMA = Task(
             {"NCR": 1, "ED": 2, "ET": 3},
         ),
         LabelScheme(
+            "brats2024",
+            "BraTS 2024 and later, adult glioma after treatment: as brats2023, and 4 resection cavity, which is no part of the tumour",
+            {1: _TC, 2: _WT, 3: _ET, 4: ()},
+            _GLIOMA_REGIONS,
+        ),
+        LabelScheme(
             "brats2013",
             "BRATS 2012 to 2015: 1 necrosis, 2 edema, 3 non-enhancing, 4 enhancing",
             {1: _TC, 2: _WT, 3: _TC, 4: _ET},
@@ -149,6 +155,12 @@ PROSTATE = Task(
     schemes=(
         LabelScheme("gland_lesion", "1 gland, 2 lesion", {1: ("PG",), 2: ("PG", "LES")}, ("PG", "LES"), {"gland": 1, "lesion": 2}),
         LabelScheme("lesion", "1 lesion; the gland is unknown", {1: ("LES",)}, ("LES",)),
+        LabelScheme(
+            "zones",
+            "Medical Segmentation Decathlon Task05: 1 peripheral zone, 2 transition zone; the lesion is unknown",
+            {1: ("PG",), 2: ("PG",)},
+            ("PG",),
+        ),
     ),
     spacing_mm=(1.0, 1.0, 1.0),
     orientation="LPS",
