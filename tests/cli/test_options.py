@@ -22,6 +22,7 @@ COMMANDS = {
         *("--precision", "--device", "--cohort", "--shard", "--workers"),
     },
     "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--device"},
+    "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--device"},
     "list": {"WHAT"},
     "weights list": set(),
     "weights where": {"NAME"},
@@ -69,11 +70,14 @@ finally:
     assert time.perf_counter() - started < 60  # a start-up that hangs, not a speed claim
 
 
-@pytest.mark.parametrize("what", ["methods", "cohorts", "tasks", "recipes", "protocols"])
+@pytest.mark.parametrize("what", ["methods", "cohorts", "tasks", "recipes", "protocols", "published"])
 def test_lists_name_what_there_is(run, what: str) -> None:
     done = run("list", what)
     assert done.code == 0
-    expected = {"methods": "ccsd", "cohorts": "brats", "tasks": "prostate", "recipes": "shipped.ccsd_small", "protocols": "anymri"}
+    expected = {
+        **{"methods": "ccsd", "cohorts": "brats", "tasks": "prostate", "recipes": "shipped.ccsd_small", "protocols": "anymri"},
+        "published": "ccsd-table-1",
+    }
     assert expected[what] in done.out
 
 

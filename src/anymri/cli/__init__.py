@@ -6,7 +6,10 @@ Everything heavy is imported inside a command, so that ``--help`` is instant.
 from __future__ import annotations
 
 import io
+import os
+import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any, cast
 
 import typer
@@ -14,10 +17,12 @@ import typer
 from anymri.cli.evaluate import evaluate
 from anymri.cli.listing import list_command
 from anymri.cli.prepare import prepare
+from anymri.cli.report import report
 from anymri.cli.segment import segment
 from anymri.cli.train import train
 from anymri.cli.weights import weights_app
-from anymri.errors import AnymriError, one_line
+from anymri.engine.interruption import heeding, leads
+from anymri.errors import AnymriError, InterruptedWork, one_line
 
 app = typer.Typer(
     help="Brain tumour segmentation from whichever MRI sequences a patient has. Research use only.",
@@ -26,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prepare, train, segment, evaluate):
+for command in (prepare, train, segment, evaluate, report):
     app.command()(command)
 app.command("list")(list_command)
 app.add_typer(weights_app, name="weights")
@@ -41,8 +46,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A name that the terminal's encoding lacks is shown escaped.
             stream.reconfigure(errors="backslashreplace")
+    if not leads():  # Of several processes one prints results; errors may be of any.
+        sys.stdout = io.StringIO()
     try:
-        code = app(prog_name="anymri", standalone_mode=False)
+        with heeding(_advice(sys.argv[1:])):
+            code = app(prog_name="anymri", standalone_mode=False)
+    except InterruptedWork as interrupted:
+        print(f"stopped by {one_line(interrupted)}", file=sys.stderr)
+        raise SystemExit(128 + interrupted.signal) from None
     except AnymriError as error:
         raise _refused(str(error)) from None
     except _Unparsable as error:
@@ -55,6 +66,13 @@ def main() -> None:
         raise _refused("the memory does not suffice; close other programs, or use a machine with more") from None
     if code:
         raise SystemExit(code)
+
+
+def _advice(words: Sequence[str]) -> str:
+    """Return how to go on after an interruption of this command."""
+    again = [*words, "--resume"] if words[:1] == ["train"] and "--resume" not in words else words
+    program = "anymri" if "RANK" not in os.environ else "torchrun … -m anymri"
+    return f"go on with: {program} {shlex.join(again)}"
 
 
 def _refused(message: str) -> SystemExit:

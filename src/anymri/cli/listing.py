@@ -9,7 +9,7 @@ import typer
 from anymri.errors import UsageError
 
 
-def list_command(what: Annotated[str, typer.Argument(help="methods, cohorts, tasks, recipes or protocols.")]) -> None:
+def list_command(what: Annotated[str, typer.Argument(help="methods, cohorts, tasks, recipes, protocols or published.")]) -> None:
     """List what there is."""
     for line in _listing(what):
         print(line)
@@ -47,7 +47,11 @@ def _listing(what: str) -> list[str]:
         from anymri.metrics.protocol import PROTOCOLS
 
         return [f"{p.name:<12}{p.description}" for p in PROTOCOLS]
-    raise UsageError(f"'{what}' cannot be listed; expected methods, cohorts, tasks, recipes or protocols")
+    if what == "published":
+        from anymri.published.reading import published_tables
+
+        return [f"{t.data_name:<12}{t.name:<26}{t.title}; {t.protocol}" for t in published_tables()]
+    raise UsageError(f"'{what}' cannot be listed; expected methods, cohorts, tasks, recipes, protocols or published")
 
 
 def _purpose(function: Any) -> str:

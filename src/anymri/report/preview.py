@@ -28,7 +28,7 @@ _LEGEND_ENTRY, _LINE = 2.3, 0.17  # inches
 _CONTOUR_LEVEL = 0.7
 _WINDOW_PERCENTILES = (0.5, 99.5)
 _MARGIN_VOXELS = 3
-_ORIENTATION = "LPS"
+UPRIGHT = "LPS"  # What planes cut: axes that run to the patient's left, to the back and up.
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Ring:
 
 
 @dataclass(frozen=True)
-class _Plane:
+class Plane:
     """How one anatomical plane is cut from an array whose axes run to the patient's left, to the back and up.
 
     Attributes:
@@ -72,10 +72,11 @@ class _Plane:
         return seen[::-1] if self.reverse_down else seen
 
 
+AXIAL = Plane("axial", 2, 0, 1, False, ("R", "L", "A", "P"))
 _PLANES = (
-    _Plane("axial", 2, 0, 1, False, ("R", "L", "A", "P")),
-    _Plane("coronal", 1, 0, 2, True, ("R", "L", "S", "I")),
-    _Plane("sagittal", 0, 1, 2, True, ("A", "P", "S", "I")),
+    AXIAL,
+    Plane("coronal", 1, 0, 2, True, ("R", "L", "S", "I")),
+    Plane("sagittal", 0, 1, 2, True, ("A", "P", "S", "I")),
 )
 
 
@@ -125,8 +126,8 @@ def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: 
     shown = task.modalities.subset(images)
     if not shown.names:
         raise UsageError("a preview needs at least one image; none was given")
-    upright = {name: reoriented(images[name], _ORIENTATION) for name in shown.names}
-    upright_mask = reoriented(mask, _ORIENTATION)
+    upright = {name: reoriented(images[name], UPRIGHT) for name in shown.names}
+    upright_mask = reoriented(mask, UPRIGHT)
     for name, image in upright.items():
         if not same_grid(image.grid, upright_mask.grid):
             raise GridMismatchError(f"preview: image {name} and the mask are on different grids; bring them onto one first")
@@ -142,7 +143,7 @@ def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
 
     box = _box_shown(images, mask)
     labels = mask.array[box]
-    cuts = [_largest_cut(labels > 0, plane.axis) for plane in _PLANES]
+    cuts = [largest_cut(labels > 0, plane.axis) for plane in _PLANES]
     extents_mm = [_extent_mm(labels.shape, mask.grid.spacing_mm, plane) for plane in _PLANES]
     sheet = _sheet(extents_mm, columns=len(images), entries=len(task.regions))
     figure = Figure(figsize=(sheet.width, sheet.height), facecolor=_PAPER)
@@ -153,7 +154,7 @@ def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
         outlined = plane.cut(labels, cut)
         for column, image in enumerate(images.values()):
             axes = figure.add_axes(sheet.box(column, row), facecolor=_PAPER)
-            _show(axes, plane.cut(image.array[box], cut), extent_mm, _window(image.array[box]))
+            show_slice(axes, plane.cut(image.array[box], cut), extent_mm, intensity_window(image.array[box]))
             _outline(axes, outlined, extent_mm, task)
             _letter(axes, plane)
     _caption(figure, sheet, tuple(images), task, empty=not labels.any())
@@ -168,19 +169,19 @@ def _box_shown(images: Mapping[str, Volume], mask: Volume) -> Box:
     return bounding_box(something, margin=_MARGIN_VOXELS)
 
 
-def _largest_cut(tumour: Array, axis: int) -> int:
+def largest_cut(tumour: Array, axis: int) -> int:
     """Return the position along an axis where the tumour's cross-section is largest, of several the middle one."""
     areas = tumour.sum(axis=tuple(a for a in range(3) if a != axis))
     largest = np.flatnonzero(areas == areas.max())
     return int(largest[len(largest) // 2])
 
 
-def _extent_mm(shape: tuple[int, ...], spacing_mm: tuple[float, ...], plane: _Plane) -> tuple[float, float]:
+def _extent_mm(shape: tuple[int, ...], spacing_mm: tuple[float, ...], plane: Plane) -> tuple[float, float]:
     """Return width and height of a plane."""
     return shape[plane.across] * spacing_mm[plane.across], shape[plane.down] * spacing_mm[plane.down]
 
 
-def _position(grid: Grid, plane: _Plane, cut: int) -> str:
+def _position(grid: Grid, plane: Plane, cut: int) -> str:
     """Return where a slice lies: "slice 23 of 72". A side of the body is not told: many files have their origin in a corner."""
     return f"slice {cut + 1} of {grid.shape[plane.axis]}"
 
@@ -199,7 +200,7 @@ def _legend_columns(width: float) -> int:
     return max(1, int(width / _LEGEND_ENTRY))
 
 
-def _window(array: Array) -> tuple[float, float]:
+def intensity_window(array: Array) -> tuple[float, float]:
     """Return the intensities shown as black and white: percentiles, because a few bright vessels would darken all else."""
     inside = array[np.isfinite(array) & (array != 0)]
     if inside.size == 0:
@@ -208,7 +209,7 @@ def _window(array: Array) -> tuple[float, float]:
     return float(low), max(float(high), float(low) + 1e-6)
 
 
-def _show(axes: Axes, seen: Array, extent_mm: tuple[float, float], window: tuple[float, float]) -> None:
+def show_slice(axes: Axes, seen: Array, extent_mm: tuple[float, float], window: tuple[float, float]) -> None:
     """Draw one slice in grey at its true proportions."""
     width, height = extent_mm
     # Exactly zero is background in every stripped image; it must not turn grey where intensities are z-scores.
@@ -238,7 +239,7 @@ def _outline(axes: Axes, labels: Array, extent_mm: tuple[float, float], task: Ta
             axes.contour(across, down, inside.astype(np.float32), levels=[_CONTOUR_LEVEL], colors=[ring.colour], linewidths=1.1)
 
 
-def _letter(axes: Axes, plane: _Plane) -> None:
+def _letter(axes: Axes, plane: Plane) -> None:
     """Mark the four directions at the edges of a panel."""
     places = (
         (0.015, 0.5, "left", "center"),

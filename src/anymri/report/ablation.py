@@ -1,0 +1,126 @@
+"""Variants of one method side by side: those that were measured, told apart by their records, and those that were published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from anymri.metrics.statistics import Bootstrap
+from anymri.published.reading import PublishedTable
+from anymri.report.comparison import INTERVALS, notes_of, subset_tables
+from anymri.report.series import MeasuredSeries, PublishedSeries, regions_of
+from anymri.report.table import NOTHING, PERCENT, Cell, Row, Table, column_best, number
+from anymri.report.trainings import Training, differing, setting_name, setting_text
+
+_FEW = 8  # Settings in which runs may differ and still be an ablation of one method.
+
+
+def ablation_tables(series: Sequence[MeasuredSeries], *, name: str, bootstrap: Bootstrap) -> tuple[Table, ...]:
+    """Return one table for each method of which several variants were measured that differ in few settings."""
+    families: dict[str, list[MeasuredSeries]] = {}
+    for own in series:
+        if own.measured.trainings:
+            families.setdefault(own.measured.method, []).append(own)
+    tables: list[Table] = []
+    for method, family in families.items():
+        fields = differing([s.measured.trainings[0] for s in family])
+        if len(family) > 1 and 0 < len(fields) <= _FEW:
+            tables.append(_measured(family, fields, f"{name}_{method}", bootstrap))
+    return tuple(tables)
+
+
+def published_ablations(tables: Sequence[PublishedTable], *, bootstrap: Bootstrap) -> tuple[Table, ...]:
+    """Return the ablations among published tables as they were printed: variants × regions, or subsets × variants."""
+    found: list[Table] = []
+    for table in (t for t in tables if t.kind == "ablation"):
+        series = [PublishedSeries(table, m) for m in table.methods]
+        name, title = f"table_{table.name.replace('-', '_')}", f"{table.title} (published)"
+        if table.subsets:
+            found += subset_tables(series, name=name, title=title, bootstrap=bootstrap)
+            continue
+        regions, notes = regions_of(series), notes_of(series)
+        rows = [
+            Row(
+                s.label,
+                (
+                    *(number(s.mean((r,)), PERCENT, marks=notes.of_cell(s, r)) for r in regions),
+                    number(s.mean(regions), PERCENT),
+                ),
+                marks=notes.of_row(s),
+            )
+            for s in series
+        ]
+        count = len(regions) + 1
+        best = column_best(rows, columns=range(count), higher=[True] * count)
+        told = (f"Mean over the subsets. {table.data}, {table.protocol}.",)
+        found.append(Table(name, title, "variant", (*regions, "mean"), best, (("Dice, %", count),), told, notes.texts))
+    return tuple(found)
+
+
+def training_table(trainings: Sequence[Training]) -> Table | None:
+    """Return one line for every run folder: its seed and fold, how far it came, and which candidate was chosen."""
+    if not trainings:
+        return None
+    rows = tuple(
+        Row(
+            t.name,
+            (
+                Cell(t.method),
+                Cell(setting_text(t.seed)),
+                Cell(setting_text(t.fold)),
+                Cell(str(t.losses[-1][0]), float(t.losses[-1][0])) if t.losses else Cell(NOTHING),
+                Cell(f"{t.losses[-1][1]:.3f}", t.losses[-1][1]) if t.losses else Cell(NOTHING),
+                Cell(t.chosen or "not finished"),
+                _validation(t),
+                Cell(t.weights or NOTHING),
+            ),
+        )
+        for t in trainings
+    )
+    header = (
+        "method",
+        "seed",
+        "fold left out",
+        "steps",
+        "last loss",
+        "chosen candidate",
+        "its validation Dice, %",
+        "weights, SHA-256",
+    )
+    notes = ("Loss: smoothed sum of the terms of the objective; it can be compared only between runs of one objective.",)
+    return Table("table_trainings", "Trainings", "run folder", header, rows, notes=notes)
+
+
+def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], name: str, bootstrap: Bootstrap) -> Table:
+    regions = regions_of(family)
+    among = {s.peers for s in family}
+    rows = [
+        Row(
+            s.label,
+            (
+                *(Cell(setting_text(s.measured.trainings[0].settings.get(f))) for f in fields),
+                *(number(s.mean((r,)), PERCENT) for r in regions),
+                number(s.mean(regions), PERCENT),
+                Cell(", ".join(map(setting_text, s.measured.by_seed))),
+            ),
+        )
+        for s in family
+    ]
+    first, count = len(fields), len(regions) + 1
+    columns = range(first, first + count)
+    # Variants that were scored on different cases share no best.
+    marked = column_best(rows, columns=columns, higher=[True] * count) if len(among) == 1 else tuple(rows)
+    header = (*map(setting_name, fields), *regions, "mean", "seeds")
+    groups = (("settings in which they differ", first), ("Dice, %", count), ("", 1))
+    method = family[0].measured.method
+    notes = (
+        "Mean over all subsets; seeds are averaged per case first.",
+        INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples),
+        *(() if len(among) == 1 else ("Not all variants were scored on the same cases: none is marked as the best.",)),
+    )
+    return Table(name, f"Ablation of {method}", "variant", header, marked, groups, notes)
+
+
+def _validation(training: Training) -> Cell:
+    value = training.candidates.get(training.chosen or "", math.nan)
+    return Cell(NOTHING) if math.isnan(value) else Cell(f"{100 * value:.2f}", 100 * value)

@@ -1,0 +1,279 @@
+"""Methods side by side, measured and published: the tables of a report."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from anymri.metrics.pooled import Contest, contests
+from anymri.metrics.protocol import DICE
+from anymri.metrics.scores import split, subset_order
+from anymri.metrics.statistics import Bootstrap
+from anymri.metrics.tables import Empties, empties
+from anymri.published.reading import HD95, Footnote, PublishedTable
+from anymri.report.formats import letter
+from anymri.report.series import MeasuredSeries, PublishedSeries, Series, regions_of, task_of
+from anymri.report.table import (
+    MILLIMETRES,
+    NOTHING,
+    PERCENT,
+    Cell,
+    Row,
+    Table,
+    Unit,
+    column_best,
+    counted,
+    number,
+    with_best,
+)
+
+_WIDEST = 6  # Methods per region that one table can hold side by side.
+_ALL_PAIRS = 4  # Methods up to which each is compared with each.
+_POINTS = Unit("points", 100.0, 2)
+_P = Unit("", 1.0, 4)
+INTERVALS = "Small print: {level:g} % interval, bootstrap over cases ({resamples} resamples). Published numbers come without."
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Footnotes of published tables with the letters they have in one table.
+
+    Attributes:
+        texts: The footnotes, in the order of their letters.
+        places: Table name and footnote, in the same order.
+    """
+
+    texts: tuple[str, ...]
+    places: tuple[tuple[str, Footnote], ...]
+
+    def of_cell(self, series: Series, region: str) -> str:
+        """Return the letters of what is said of one region of a method."""
+        return self._letters(series, lambda note: bool(note.regions) and note.concerns(series.label, region))
+
+    def of_row(self, series: Series) -> str:
+        """Return the letters of what is said of a method as a whole."""
+        return self._letters(series, lambda note: not note.regions and series.label in note.methods)
+
+    def _letters(self, series: Series, concerns: Callable[[Footnote], bool]) -> str:
+        if isinstance(series, MeasuredSeries):
+            return ""
+        return "".join(letter(i) for i, (name, note) in enumerate(self.places) if name == series.table.name and concerns(note))
+
+
+def notes_of(series: Sequence[Series]) -> Notes:
+    """Return the footnotes of all published tables among these, each once."""
+    tables: dict[str, PublishedTable] = {s.table.name: s.table for s in series if isinstance(s, PublishedSeries)}
+    places = tuple((t.name, note) for t in tables.values() for note in t.footnotes)
+    sources = len(tables) > 1
+    texts = tuple(f"{tables[name].title}: {note.text}" if sources else note.text for name, note in places)
+    return Notes(texts, places)
+
+
+def subset_tables(series: Sequence[Series], *, name: str, title: str, bootstrap: Bootstrap) -> tuple[Table, ...]:
+    """Return Table 1 of the field: subsets × regions × methods; one table per region if there are many methods."""
+    shown = [s for s in series if s.subsets]
+    if not shown:
+        return ()
+    regions = regions_of(shown)
+    parts = [regions] if len(shown) <= _WIDEST else [(r,) for r in regions]
+    names = [name if len(parts) == 1 else f"{name}_{part[0].lower()}" for part in parts]
+    titles = [title if len(parts) == 1 else f"{title}: {part[0]}" for part in parts]
+    return tuple(_subset_table(shown, part, (n, t), bootstrap) for part, n, t in zip(parts, names, titles, strict=True))
+
+
+def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bootstrap) -> Table | None:
+    """Return Table 2 of the field: methods × Dice and HD95 of every region, mean over subsets; and how many masks were empty."""
+    if not series:
+        return None
+    regions, notes = regions_of(series), notes_of(series)
+    units = {DICE: PERCENT, HD95: MILLIMETRES}
+    metrics = [m for m in units if any(number(s.mean((r,), m), units[m]).text != NOTHING for s in series for r in regions)]
+    measured = any(isinstance(s, MeasuredSeries) for s in series)
+    rows: list[Row] = []
+    for own in series:
+        cells: list[Cell] = []
+        for metric in metrics:
+            cells += [number(own.mean((r,), metric), units[metric], marks=notes.of_cell(own, r)) for r in regions]
+            cells.append(number(own.mean(regions, metric), units[metric]))
+        if measured:
+            cells += _empty_cells(own, regions)
+        rows.append(Row(own.label, tuple(cells), section=own.group, marks=notes.of_row(own)))
+    width = len(regions) + 1
+    groups = [({DICE: "Dice, %", HD95: "HD95, mm"}[m], width) for m in metrics]
+    header = [*regions, "mean"] * len(metrics)
+    told = [INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples)] if measured else []
+    if measured:
+        groups.append(("empty masks b/m/i", len(regions)))
+        header += regions
+        told.append("Empty masks: in both / in the prediction alone (missed) / in the reference alone (invented).")
+    higher = [units[m].higher for m in metrics for _ in range(width)]
+    best = column_best(rows, columns=range(len(higher)), higher=higher)
+    return Table(name, title, "method", tuple(header), best, tuple(groups), tuple(told), notes.texts)
+
+
+def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | None:
+    """Return the area under the robustness curve of every method that has one, and that divided by N − 1."""
+    shown = [s for s in series if s.subsets and any(s.curve(r) for r in s.regions)]
+    if not shown:
+        return None
+    regions = regions_of(shown)
+    rows = [
+        Row(
+            s.label,
+            tuple(number(s.area(r)[part], PERCENT) for part in (0, 1) for r in regions),
+            section=s.group,
+        )
+        for s in shown
+    ]
+    count = len(regions)
+    return Table(
+        name,
+        title,
+        "method",
+        (*regions, *regions),
+        column_best(rows, columns=range(2 * count), higher=[True] * 2 * count),
+        (("AURC, % × modalities", count), ("AURC / (N − 1), %", count)),
+        (
+            "Trapezoids under the mean over the subsets of each size, for 1 to N modalities; for four: half of the first and last, "
+            "all of the second and third.",
+        ),
+    )
+
+
+def contest_table(
+    series: Sequence[MeasuredSeries], *, name: str, title: str, bootstrap: Bootstrap
+) -> tuple[Table | None, tuple[str, ...]]:
+    """Return paired tests between measured methods, and what could not be compared."""
+    if len(series) < 2:
+        return None, ()
+    sheets = {s.label: s.dice.sheet for s in series}
+    labels = list(sheets)
+    each = len(labels) <= _ALL_PAIRS
+    pairs = list(itertools.combinations(labels, 2)) if each else [(other, labels[0]) for other in labels[1:]]
+    apart = [p for p in pairs if not set(sheets[p[0]].cases) & set(sheets[p[1]].cases)]
+    found = contests([p for p in pairs if p not in apart], sheets, bootstrap=bootstrap)
+    refused = tuple(f"{a} and {b} were scored on different cases: they are not compared." for a, b in apart)
+    if not found:
+        return None, refused
+    regions = regions_of(series)
+    by_pair: dict[tuple[str, str], dict[str, Contest]] = {}
+    for contest in found:
+        by_pair.setdefault((contest.first, contest.second), {})[contest.region] = contest
+    rows = tuple(Row(f"{a} − {b}", _contest_cells(of, regions)) for (a, b), of in by_pair.items())
+    notes = (
+        "Dice, first minus second, mean over subsets of the means over cases that both have; seeds are averaged per case first.",
+        f"Small print: {100 * bootstrap.level:g} % interval by paired bootstrap over cases ({bootstrap.resamples} resamples).",
+        f"p: Wilcoxon's signed-rank test over the cases, two-sided; p Holm: corrected for all {len(found)} tests of this table.",
+        *(() if each else (f"More than {_ALL_PAIRS} methods: each is compared with {labels[0]}, the first that was given.",)),
+    )
+    header = tuple(h for _ in regions for h in ("difference", "p", "p Holm", "cases"))
+    return Table(name, title, "methods", header, rows, tuple((r, 4) for r in regions), notes), refused
+
+
+def empty_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> Table | None:
+    """Return how often reference and prediction were empty, summed over subsets, cases and seeds."""
+    regions = regions_of(series) if series else ()
+    rows: list[Row] = []
+    for own in series:
+        total, scored = _emptiness(own)
+        for region in regions:
+            if region in total:
+                e = total[region]
+                counts = (scored[region], e.both + e.invented, e.both + e.missed, e.both, e.missed, e.invented)
+                rows.append(Row(region, tuple(map(counted, counts)), section=own.label))
+    if not rows:
+        return None
+    header = ("masks", "reference empty", "prediction empty", "both empty", "missed", "found where nothing is")
+    notes = (
+        "Counted over all subsets, cases and seeds. What an empty mask is worth is the protocol's choice, and moves the means.",
+    )
+    return Table(name, title, "region", header, tuple(rows), notes=notes)
+
+
+def seed_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> Table | None:
+    """Return the mean Dice of every seed, where a method has several."""
+    several = [s for s in series if len(s.measured.by_seed) > 1]
+    if not several:
+        return None
+    regions = regions_of(several)
+    rows: list[Row] = []
+    for own in several:
+        means: list[list[float]] = []
+        for seed, table in own.measured.by_seed.items():
+            alone = MeasuredSeries(replace(own.measured, by_seed={seed: table}), own.bootstrap)
+            found = [alone.mean((r,)) for r in regions] + [alone.mean(regions)]
+            means.append([e.value for e in found])
+            rows.append(Row(f"seed {seed}", tuple(number(e, PERCENT) for e in found), section=own.label))
+        spread = [100 * (max(values) - min(values)) for values in zip(*means, strict=True)]
+        rows.append(Row("largest − smallest", tuple(Cell(f"{v:.2f}", v) for v in spread), section=own.label, ruled=True))
+    return Table(name, title, "seed", (*regions, "mean"), tuple(rows), (("Dice, %", len(regions) + 1),))
+
+
+def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple[str, str], bootstrap: Bootstrap) -> Table:
+    notes, task = notes_of(series), task_of(series)
+    subsets = subset_order(s for own in series for s in own.subsets)
+    columns = [(own, region) for region in regions for own in series]
+    among = [(region, own.peers) for own, region in columns]
+    rows = [
+        Row(subset, with_best([number(own.at(subset, region), PERCENT) for own, region in columns], among)) for subset in subsets
+    ]
+    means = [number(own.mean((region,)), PERCENT, marks=notes.of_cell(own, region)) for own, region in columns]
+    rows.append(Row("mean", with_best(means, among), ruled=True))
+    groups: list[tuple[str, int]] = []
+    for region in regions:
+        for group, members in itertools.groupby(series, key=lambda s: s.group):
+            groups.append((f"{region}, {group}", len(list(members))))
+    told = ["Dice in percent, mean over cases; the best of those that may be compared is in bold."]
+    if any(isinstance(s, MeasuredSeries) for s in series):
+        told.append(INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples))
+    modalities = task.modalities.names if task else ()
+    # A subset of few modalities, as in a table without one of them, still names those that it can have.
+    used = tuple(m for m in modalities if any(m in s.split("+") for s in subsets))
+    return Table(
+        *named,
+        "modalities",
+        tuple(own.label for own, _ in columns),
+        tuple(rows),
+        tuple(groups),
+        tuple(told),
+        notes.texts,
+        used,
+    )
+
+
+def _contest_cells(of: dict[str, Contest], regions: Sequence[str]) -> tuple[Cell, ...]:
+    cells: list[Cell] = []
+    for region in regions:
+        contest = of.get(region)
+        if contest is None:
+            cells += [Cell(NOTHING)] * 4
+            continue
+        signed = number(contest.estimate, _POINTS)
+        cells += [signed, _p(contest.p), _p(contest.p_holm), counted(contest.estimate.cases)]
+    return tuple(cells)
+
+
+def _p(p: float) -> Cell:
+    return Cell("< 0.0001", p) if p < 1e-4 else Cell(f"{p:.4f}", p) if p == p else Cell(NOTHING)
+
+
+def _empty_cells(series: Series, regions: Sequence[str]) -> list[Cell]:
+    if isinstance(series, PublishedSeries):
+        return [Cell("not told")] * len(regions)
+    total, _ = _emptiness(series)
+    return [Cell(str(total[r])) if r in total else Cell(NOTHING) for r in regions]
+
+
+def _emptiness(series: MeasuredSeries) -> tuple[dict[str, Empties], dict[str, int]]:
+    """Return for each region how many masks were empty and how many were scored; nothing without volumes."""
+    total: dict[str, Empties] = {}
+    scored: dict[str, int] = {}
+    for table in (part for own in series.measured.by_seed.values() for part in split(own)):
+        for (_, region), e in empties(table).items():
+            old = total.get(region, Empties(0, 0, 0))
+            total[region] = Empties(old.both + e.both, old.missed + e.missed, old.invented + e.invented)
+    for scores in series.dice.by_seed.values():
+        for r, region in enumerate(scores.regions):
+            scored[region] = scored.get(region, 0) + int(scores.measured[:, :, r].sum())
+    return total, scored

@@ -1,0 +1,176 @@
+"""A table as Markdown, LaTeX and CSV. HTML is the template's."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterable
+
+from anymri.report.table import Cell, Row, Table
+
+FILLED, EMPTY = "●", "○"
+_JOINT = "+"  # Between the names in a printed subset: anymri.domain.modality.
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# What pdfLaTeX has no sign for, or takes for a command.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "−": "$-$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    FILLED: r"$\bullet$",
+    EMPTY: r"$\circ$",
+    "…": r"\ldots{}",
+    "“": "``",
+    "”": "''",
+}
+
+
+def dots(table: Table, label: str) -> tuple[str, ...]:
+    """Return one dot per modality of the table, filled if it is at hand; nothing if the label is no subset of them."""
+    at_hand = label.split(_JOINT)
+    if not set(at_hand) <= set(table.modalities):
+        return ()
+    return tuple(FILLED if m in at_hand else EMPTY for m in table.modalities)
+
+
+def lettered(table: Table) -> tuple[tuple[str, str], ...]:
+    """Return letter and text of every footnote."""
+    return tuple(zip(_LETTERS, table.footnotes, strict=False))
+
+
+def letter(place: int) -> str:
+    """Return the letter of a footnote by its place."""
+    return _LETTERS[place]
+
+
+def markdown(table: Table) -> str:
+    """Return a table as Markdown, with its notes below."""
+    lines = [[_plain(table.corner), *map(_plain, _flat_header(table))]]
+    section = ""
+    for row in table.rows:
+        if row.section != section:
+            section = row.section
+            lines.append([f"*{_plain(section)}*", *[""] * len(table.header)])
+        lines.append([_marked(_plain(row.label), row.marks), *map(_markdown_cell, row.cells)])
+    rule = ["---", *("---:" if _numeric(table, i) else "---" for i in range(len(table.header)))]
+    body = ["| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:])]
+    notes = [*(f"* {_plain(n)}" for n in table.notes), *(f"* ({key}) {_plain(text)}" for key, text in lettered(table))]
+    return "\n".join([f"**{_plain(table.title)}**", "", *body, "", *notes]) + "\n"
+
+
+def comma_separated(table: Table) -> str:
+    """Return a table as CSV: every number with all its digits; two more columns where a column has intervals."""
+    wide = [any(not math.isnan(row.cells[i].low) for row in table.rows) for i in range(len(table.header))]
+    sections = any(row.section for row in table.rows)
+    header = ["section"] * sections + [table.corner]
+    for name, spread in zip(_flat_header(table), wide, strict=True):
+        header += [name, f"{name}, low", f"{name}, high"] if spread else [name]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    for row in table.rows:
+        line = [row.section] * sections + [row.label]
+        for cell, spread in zip(row.cells, wide, strict=True):
+            line.append(cell.text if math.isnan(cell.value) else repr(round(cell.value, 10)))
+            line += ["" if math.isnan(v) else repr(round(v, 10)) for v in (cell.low, cell.high)] if spread else []
+        writer.writerow(line)
+    return stream.getvalue()
+
+
+def latex(table: Table) -> str:
+    """Return a table for LaTeX with the package booktabs, in ASCII; it is to stand inside a document."""
+    lead = max(len(table.modalities), 1)
+    columns = ("c" * lead if table.modalities else "l") + "".join(
+        "r" if _numeric(table, i) else "l" for i in range(len(table.header))
+    )
+    head: list[str] = []
+    if table.groups:
+        cells, rules, at = [""] * lead, [], lead + 1
+        for name, span in table.groups:
+            cells.append(f"\\multicolumn{{{span}}}{{c}}{{{_escaped(name)}}}")
+            rules.append(f"\\cmidrule(lr){{{at}-{at + span - 1}}}")
+            at += span
+        head += [" & ".join(cells) + r" \\", " ".join(rules)]
+    head.append(" & ".join([*(map(_escaped, table.modalities or (table.corner,))), *map(_escaped, table.header)]) + r" \\")
+    body: list[str] = []
+    section = ""
+    for row in table.rows:
+        if row.section != section:
+            section = row.section
+            body.append(f"\\multicolumn{{{lead + len(table.header)}}}{{l}}{{\\textit{{{_escaped(section)}}}}} \\\\")
+        body += [r"\midrule"] * row.ruled + [" & ".join([_latex_label(table, row, lead), *map(_latex_cell, row.cells)]) + r" \\"]
+    notes = [
+        *(_escaped(n) for n in table.notes),
+        *(f"\\textsuperscript{{{key}}}~{_escaped(text)}" for key, text in lettered(table)),
+    ]
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            f"\\caption{{{_escaped(table.title)}}}",
+            f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name)}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            *(r"\toprule", *head, r"\midrule", *body, r"\bottomrule"),
+            r"\end{tabular}",
+            *(f"\\par\\footnotesize {note}" for note in notes),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _flat_header(table: Table) -> list[str]:
+    """Return the headings of columns with that of their group in front."""
+    over = [name for name, span in table.groups for _ in range(span)] or [""] * len(table.header)
+    return [f"{group}: {name}" if group else name for group, name in zip(over, table.header, strict=True)]
+
+
+def _numeric(table: Table, column: int) -> bool:
+    return any(not math.isnan(row.cells[column].value) for row in table.rows)
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown takes as it is."""
+    return re.sub(r"([\\|*_<>`])", r"\\\1", " ".join(text.split()))
+
+
+def _marked(text: str, marks: str) -> str:
+    return f"{text} ({', '.join(marks)})" if marks else text
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{_plain(cell.text)}**" if cell.best else _plain(cell.text)
+    return _marked(text + (f" [{cell.interval}]" if cell.interval else ""), cell.marks)
+
+
+def _escaped(text: str) -> str:
+    replaced = "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+    return "".join(c if c.isascii() else "?" for c in replaced)
+
+
+def _superscript(marks: Iterable[str]) -> str:
+    found = ",".join(marks)
+    return f"\\textsuperscript{{{found}}}" if found else ""
+
+
+def _latex_label(table: Table, row: Row, lead: int) -> str:
+    drawn = dots(table, row.label)
+    if drawn:
+        return " & ".join(map(_escaped, drawn)) + _superscript(row.marks)
+    text = _escaped(row.label) + _superscript(row.marks)
+    return f"\\multicolumn{{{lead}}}{{l}}{{{text}}}" if lead > 1 else text
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = f"\\textbf{{{_escaped(cell.text)}}}" if cell.best else _escaped(cell.text)
+    interval = f" {{\\scriptsize [{_escaped(cell.interval)}]}}" if cell.interval else ""
+    return text + interval + _superscript(cell.marks)

@@ -1,0 +1,191 @@
+"""One column of a comparison: a method that was measured or published, and what it reached in whatever is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from anymri.domain.task import TASKS, Task
+from anymri.errors import UsageError
+from anymri.metrics.pooled import Pooled, pooled
+from anymri.metrics.protocol import DICE
+from anymri.metrics.robustness import Robustness, aurc, robustness
+from anymri.metrics.scores import Sheet
+from anymri.metrics.statistics import Bootstrap, Estimate, weighted
+from anymri.published.reading import HD95, PublishedTable
+from anymri.report.measured import Measured
+from anymri.report.table import known
+
+METRICS = (DICE, HD95)
+_NOTHING = known(None)
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredSeries:
+    """A measured method.
+
+    Attributes:
+        measured: Its scores.
+        bootstrap: How its intervals are drawn.
+    """
+
+    measured: Measured
+    bootstrap: Bootstrap
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return self.measured.label
+
+    @property
+    def group(self) -> str:
+        """Heading over the methods it stands beside."""
+        return "measured"
+
+    @property
+    def peers(self) -> object:
+        """Equal for what may be compared number by number: the same cases, cohort and protocol."""
+        return self.measured.cohort, self.measured.protocol, frozenset(self.dice.sheet.cases)
+
+    @cached_property
+    def dice(self) -> Pooled:
+        """Dice, its seeds averaged."""
+        return pooled(self.measured.by_seed, DICE)
+
+    @cached_property
+    def distance(self) -> Sheet | None:
+        """HD95, its seeds averaged; None if it was not scored or has values that no mean can be made of."""
+        try:
+            found = pooled(self.measured.by_seed, HD95).sheet
+        except UsageError:
+            return None
+        return None if np.isinf(found.values).any() else found
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Subsets that it was scored on."""
+        return self.dice.sheet.subsets
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions that it was scored in."""
+        return self.dice.sheet.regions
+
+    def at(self, subset: str, region: str) -> Estimate:
+        """Return the mean Dice over cases."""
+        return self._cells.get((subset, region), _NOTHING)
+
+    def mean(self, regions: Sequence[str], metric: str = DICE) -> Estimate:
+        """Return the mean over subsets, and over regions if there are several, of the means over cases."""
+        scores = self.dice.sheet if metric == DICE else self.distance
+        if scores is None or not set(regions) <= set(scores.regions):
+            return _NOTHING
+        columns = [scores.regions.index(r) for r in regions]
+        values = scores.values[:, :, columns].reshape(len(scores.cases), -1)
+        measured = scores.measured[:, :, columns].reshape(values.shape)
+        weights = np.full((1, values.shape[1]), 1.0 / values.shape[1])
+        return weighted(values, weights, measured=measured, bootstrap=self.bootstrap)[0]
+
+    def curve(self, region: str) -> tuple[Estimate, ...]:
+        """Return the robustness curve for 1..N modalities; empty if there is none."""
+        found = self._robustness.get(region)
+        return found.curve if found else ()
+
+    def area(self, region: str) -> tuple[Estimate, Estimate]:
+        """Return the area under the robustness curve, and that divided by N − 1."""
+        found = self._robustness.get(region)
+        return (found.aurc, found.normalised) if found else (_NOTHING, _NOTHING)
+
+    @cached_property
+    def _robustness(self) -> dict[str, Robustness]:
+        return {r.region: r for r in robustness(self.dice.sheet, bootstrap=self.bootstrap)}
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], Estimate]:
+        scores = self.dice.sheet
+        found: dict[tuple[str, str], Estimate] = {}
+        for r, region in enumerate(scores.regions):
+            each = np.eye(len(scores.subsets))
+            estimates = weighted(scores.values[:, :, r], each, measured=scores.measured[:, :, r], bootstrap=self.bootstrap)
+            found |= {(s, region): e for s, e in zip(scores.subsets, estimates, strict=True)}
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedSeries:
+    """A published method; nothing but values is known of it.
+
+    Attributes:
+        table: Where it stands.
+        label: Its name there.
+    """
+
+    table: PublishedTable
+    label: str
+
+    @property
+    def group(self) -> str:
+        """Heading over the methods it stands beside."""
+        return f"published: {self.table.title}"
+
+    @property
+    def peers(self) -> object:
+        """Equal for what was published side by side."""
+        return self.table.name
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Subsets that were published."""
+        return self.table.subsets
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions that were published."""
+        return tuple(dict.fromkeys(s.region for s in self.table.scores if s.method == self.label))
+
+    def at(self, subset: str, region: str) -> Estimate:
+        """Return the published Dice."""
+        return known(self.table.value(self.label, subset, region))
+
+    def mean(self, regions: Sequence[str], metric: str = DICE) -> Estimate:
+        """Return the published mean over subsets, averaged over regions if there are several."""
+        values = [self.table.mean(self.label, r, metric) for r in regions]
+        found = [v for v in values if v is not None]
+        return known(sum(found) / len(found)) if found and len(found) == len(values) else _NOTHING
+
+    def curve(self, region: str) -> tuple[Estimate, ...]:
+        """Return the robustness curve from the published subsets; empty if there are none."""
+        return tuple(map(known, self.table.curve(self.label, region)))
+
+    def area(self, region: str) -> tuple[Estimate, Estimate]:
+        """Return the area under the robustness curve, and that divided by N − 1."""
+        curve = self.table.curve(self.label, region)
+        return (known(aurc(curve)), known(aurc(curve) / (len(curve) - 1))) if len(curve) > 1 else (_NOTHING, _NOTHING)
+
+
+Series = MeasuredSeries | PublishedSeries
+
+
+def task_of(series: Sequence[Series]) -> Task | None:
+    """Return the task whose modalities and regions these are; None if there is no such task."""
+    regions = {r for s in series for r in s.regions}
+    names = {n for s in series for subset in s.subsets for n in subset.split("+")}
+    fitting = (t for t in TASKS if regions <= set(t.region_names) and names <= set(t.modalities.names))
+    return next(fitting, None)
+
+
+def regions_of(series: Sequence[Series]) -> tuple[str, ...]:
+    """Return the regions of all, innermost first, as the tables of the field have them."""
+    task = task_of(series)
+    found = dict.fromkeys(r for s in series for r in s.regions)
+    # Without a task: a score table begins with the outermost.
+    return tuple(r for r in reversed(task.region_names if task else tuple(found)) if r in found)
+
+
+def is_known(estimate: Estimate) -> bool:
+    """Return whether there is a number."""
+    return not math.isnan(estimate.value)
