@@ -12,6 +12,8 @@ _TAILS = (0.5, 99.5)  # Percentiles: vessels and artefacts lie beyond.
 CLIP = 10.0  # Standard deviations; nothing in a brain is that bright.
 # Zero marks the background, but interpolation elsewhere leaves dust around it, so that "zero" is relative to the image.
 _DUST = 1e-4
+_LEVELS = 9  # A foreground with fewer values is drawn, not measured.
+_SAMPLE = 4096  # So many voxels of an image show more, so that few images are looked at whole.
 
 
 def foreground_of(array: Array) -> Array:
@@ -38,11 +40,15 @@ def normalised(array: Array, foreground: Array, *, file: str = "the image") -> t
         Float32 of the same shape, and {"mean", "std", "low", "high", "voxels"}.
 
     Raises:
-        ImageContentError: If the foreground is empty or constant.
+        ImageContentError: If the foreground is empty, constant, or knows a handful of values alone.
     """
     values = array[foreground].astype(np.float32, copy=False)
     if not values.size:
         raise ImageContentError(f"{file}: shows nothing (no voxel differs from zero); check that the right file was given")
+    levels = np.unique(values[:_SAMPLE])
+    if 1 < len(levels) < _LEVELS <= values.size and len(levels := np.unique(values)) < _LEVELS:
+        shown = ", ".join(f"{v:g}" for v in levels)
+        raise ImageContentError(f"{file}: is a label map (where it is not zero it is {shown}); expected an image of intensities")
     low, high = (float(v) for v in np.percentile(values, _TAILS))
     inner = np.clip(values, low, high)
     mean, std = float(inner.mean(dtype=np.float64)), float(inner.std(dtype=np.float64))
@@ -54,3 +60,21 @@ def normalised(array: Array, foreground: Array, *, file: str = "the image") -> t
     out = np.zeros(array.shape, dtype=np.float32)
     out[foreground] = steps * np.float32(STEP)
     return out, {"mean": mean, "std": std, "low": low, "high": high, "voxels": float(values.size)}
+
+
+def check_new(image_MDHW: Array, called: tuple[str, ...]) -> None:
+    """Refuse the last of these normalised images if one before it is the same: then one file was given for two modalities.
+
+    Args:
+        image_MDHW: z-scores of the images so far.
+        called: What to call each of them in an error.
+
+    Raises:
+        ImageContentError: Naming both.
+    """
+    for before, name in zip(image_MDHW[:-1], called, strict=False):
+        if np.array_equal(before, image_MDHW[-1]):
+            raise ImageContentError(
+                f"{called[len(image_MDHW) - 1]}: shows the same as {name}; "
+                "give each modality its own image, and leave out what is missing"
+            )

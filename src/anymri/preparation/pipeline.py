@@ -20,7 +20,7 @@ import numpy as np
 from anymri.domain.case import Case, Cohort, Source, Split, Study
 from anymri.domain.task import TASKS, Task, task_named
 from anymri.errors import AnymriError, CaseError, OutputError, UsageError
-from anymri.preparation.intensity import CLIP, foreground_of, normalised
+from anymri.preparation.intensity import CLIP, check_new, foreground_of, normalised
 from anymri.preparation.labels import region_bits
 from anymri.preparation.skull import check_stripped
 from anymri.preparation.spatial import check_extent, check_grids, resampled_bits, resampled_inside
@@ -117,6 +117,7 @@ def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[s
     intensity: dict[str, dict[str, float]] = {}
     for m, n in enumerate(names):
         image[m], intensity[n] = normalised(arrays[n][box], masks[n][box], file=called[n])
+        check_new(image[: m + 1], tuple(called.values()))
     steps: tuple[Step, ...] = (
         {"name": "reorient", "to": task.orientation},
         {"name": "resample", "spacing_mm": list(grid.spacing_mm), "interpolated": target is not start},
