@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from anymri.errors import AnymriError, TrainingError, UsageError
 
@@ -37,7 +39,7 @@ class Processes:
 
     rank: int = 0
     count: int = 1
-    store: dist.Store | None = None
+    store: Store | None = None
     advice: str = ADVICE
 
     @property
@@ -119,7 +121,7 @@ class Processes:
             raise TrainingError(f"{self._lost(str(error))}; {self.advice}") from None
 
     def _lost(self, found: str) -> str:
-        """Return who is gone, as far as those that are left can tell: each says that it is there, and waits a moment for the rest."""
+        """Return who is gone, as far as those that are left can tell: each says that it is there and waits for the rest."""
         self.leave("")
         for rank in range(self.count):
             try:
@@ -141,7 +143,8 @@ class Processes:
             pass
 
 
-_JOINED: ContextVar[Processes] = ContextVar("joined", default=Processes())  # torch.distributed, too, has one group for a process.
+ALONE = Processes()
+_JOINED: ContextVar[Processes] = ContextVar("joined", default=ALONE)
 
 
 def processes() -> Processes:
@@ -196,12 +199,12 @@ def _found(rank: int, count: int, device: torch.device | None, advice: str) -> P
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
     try:
-        store, rank, count = next(dist.rendezvous("env://", rank, count, timeout=PATIENCE))
+        store, rank, count = next(rendezvous("env://", rank, count, timeout=PATIENCE))
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"process {rank} of {count} does not find the others ({reason}); {advice}") from None
-    return Processes(rank, count, dist.PrefixStore("anymri", store), advice)
+    return Processes(rank, count, PrefixStore("anymri", store), advice)
 
 
 def _on_gpu(device: torch.device | None) -> bool:

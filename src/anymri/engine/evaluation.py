@@ -11,11 +11,13 @@ import torch
 
 from anymri.data.patients import full_image
 from anymri.domain.task import Task
+from anymri.engine.distributed import joined
 from anymri.engine.inference import nested, region_logits_of, restored
 from anymri.engine.model import Model
 from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.metrics.protocol import CaseReference, Protocol, prepare_case, score_case
-from anymri.metrics.scores import Origin, Score, ScoreTable, joined, read_scores, tabulated, write_scores
+from anymri.metrics.scores import Origin, Score, ScoreTable, read_scores, tabulated, write_scores
+from anymri.metrics.scores import joined as joined_tables
 from anymri.volumes.store import make_folder, read_case, read_cohort, read_truth
 from anymri.volumes.volume import Grid
 
@@ -34,7 +36,8 @@ def evaluate(
     """Score a model on prepared cases and write the table.
 
     A case is encoded once and decoded for every subset of what it has. The table of each case is kept beside ``out`` until all are
-    done, so that an interrupted evaluation goes on where it was.
+    done, so that an interrupted evaluation goes on where it was. Processes that torchrun has started share the cases; the one that
+    leads joins their tables.
 
     Args:
         model: What is scored.
@@ -42,12 +45,13 @@ def evaluate(
         out: The CSV file.
         protocol: Rules of scoring.
         device: Where to compute.
-        report: Called after each case with (done, total, name).
+        report: Called after each case of this process with (done, total, name).
 
     Raises:
         UsageError: If there is no case.
         CaseError: If a case has no reference or is made for another task; before anything is scored.
         OutputError: If the table cannot be written.
+        TrainingError: If one of several processes is lost.
     """
     if not cases:
         raise UsageError(f"{out}: there is no case to score; choose a fold that has some")
@@ -55,23 +59,26 @@ def evaluate(
     for folder in cases:
         _check(folder, model.method.task)
     parts = out.with_name(f".{out.name}.parts")
-    make_folder(parts)
     seed, run = model.header.training.seed, model.sha256[:12]
-    tables = []
-    with ThreadPoolExecutor(2) as pool:
-        for done, folder in enumerate(cases, 1):
+    origins = {f.name: Origin(model.header.method, record.name, f.name, seed, run, protocol.name) for f in cases}
+    with joined(device, advice="the same command goes on") as group, ThreadPoolExecutor(2) as pool:
+        make_folder(parts)
+        own: dict[str, ScoreTable] = {}
+        for folder in group.deal(cases, f"evaluate {out.name}"):
             part = parts / f"{folder.name}.csv"
-            origin = Origin(model.header.method, record.name, folder.name, seed, run, protocol.name)
-            table = _already(part, origin)
+            table = _already(part, origins[folder.name])
             if table is None:
-                table = _scored(model, folder, origin, protocol, (device, pool))
+                table = _scored(model, folder, origins[folder.name], protocol, (device, pool))
                 write_scores(part, table)
-            tables.append(table)
+            own[folder.name] = table
             if report is not None:
-                report(done, len(cases), folder.name)
-    whole = joined(tables)
-    write_scores(out, whole)
-    shutil.rmtree(parts, ignore_errors=True)
+                report(len(own) if group.count == 1 else len(list(parts.glob("*.csv"))), len(cases), folder.name)
+        group.wait()
+        whole = joined_tables([own[f.name] if f.name in own else read_scores(parts / f"{f.name}.csv") for f in cases])
+        group.wait()  # Until all have read the parts.
+        if group.leads:
+            write_scores(out, whole)
+            shutil.rmtree(parts, ignore_errors=True)
     return whole
 
 

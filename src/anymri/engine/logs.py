@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from anymri.engine.run import RunFolder
 from anymri.errors import OutputError
 from anymri.volumes.writing import write_text
+
+LOGGER = logging.getLogger(__name__)  # Python shows its warnings on standard error, unless a program wants them elsewhere.
 
 Logger = Callable[[Mapping[str, Any]], None]
 
@@ -24,7 +27,30 @@ def log(folder: RunFolder, line: Mapping[str, Any]) -> None:
         with open(folder.log, "a", encoding="utf-8") as handle:
             handle.write(json.dumps(dict(line)) + "\n")
     except OSError as error:
+        check_there(folder)
         raise OutputError(f"{folder.log}: cannot be written ({error.strerror}); free some space and resume") from None
+
+
+def check_there(folder: RunFolder) -> None:
+    """Refuse to write into a folder that somebody has taken away: half a run folder would come of it.
+
+    Raises:
+        OutputError: If it is not there.
+    """
+    if not folder.path.is_dir():
+        raise OutputError(
+            f"{folder.path}: the run folder has vanished while the training ran; bring it back and resume, or start again"
+        )
+
+
+def warn(folder: RunFolder, line: str) -> None:
+    """Say something that whoever runs the training should know, where they see it and in log.jsonl.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    LOGGER.warning("note: %s", line)
+    log(folder, {"warning": line})
 
 
 def forget_after(folder: RunFolder, step: int) -> None:

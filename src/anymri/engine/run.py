@@ -86,7 +86,9 @@ class Run(BaseModel):
         validation: How many training cases are taken out to choose the checkpoint.
         candidates: Shares of the budget at which a candidate checkpoint is kept.
         checkpoint_minutes: Interval between checkpoints.
+        runaway: How many times its lowest level the loss may reach before the run is stopped; 0 lets it run.
         init: Weights file to start from, of the same method and settings; None starts afresh.
+        init_sha256: What that file must hash to, if that is known.
         seed: Of everything.
         threads: Of torch; None leaves it as it is.
     """
@@ -117,7 +119,9 @@ class Run(BaseModel):
     validation: int = Field(4, ge=0)
     candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.7, 0.85, 1.0), min_length=1)
     checkpoint_minutes: float = Field(2.0, ge=0)
+    runaway: float = Field(2.5, ge=0)
     init: str | None = None
+    init_sha256: str | None = None
     seed: int = Field(default=0, ge=0)
     threads: int | None = Field(default=None, ge=1)
 
@@ -243,9 +247,22 @@ class RunFolder:
         """Write run.json."""
         write_json(self.record, {"run": run.model_dump(mode="json"), **facts})
 
+    def read_facts(self) -> dict[str, Any]:
+        """Return what run.json holds.
+
+        Raises:
+            TrainingError: If it cannot be read.
+        """
+        try:
+            return dict(json.loads(self.record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(
+                f"{self.record}: cannot be read ({error}); expected a folder that 'anymri train' has made"
+            ) from None
+
     def read_cases(self) -> dict[str, tuple[str, ...]]:
         """Return which cases serve what, as the record has them; empty if it has none."""
-        cases = json.loads(self.record.read_text(encoding="utf-8")).get("cases", {})
+        cases = self.read_facts().get("cases", {})
         return {part: tuple(names) for part, names in cases.items()}
 
     def read_run(self) -> Run:

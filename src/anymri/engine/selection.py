@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from anymri.data.patients import full_image
+from anymri.engine.distributed import processes
 from anymri.engine.inference import nested, region_logits_of
 from anymri.engine.logs import log
 from anymri.engine.model import Model, Training, WeightsHeader, read_model, write_weights
@@ -25,46 +26,63 @@ def choose(run: Run, folder: RunFolder, validation: Sequence[Path], *, device: t
     """Score every candidate on the validation cases, write the best as the run's weights, and return them as a model.
 
     Without validation cases, or with one candidate, the last one is taken. selection.json holds the scores and the choice.
+    Several processes share the cases; one writes.
 
     Raises:
         TrainingError: If the training left no candidate.
     """
+    group = processes()
     candidates = sorted(folder.candidates.glob("*.safetensors"))
     if not candidates:
         raise TrainingError(f"{folder.candidates}: holds no candidate weights; the training has not come to its end, resume it")
     scores = {}
     if validation and len(candidates) > 1:
         for path in candidates:
-            scores[path.stem] = mean_dice(_candidate(run, path), validation, device=device)
-            log(folder, {"candidate": path.stem, "validation_dice": scores[path.stem]})
+            scores[path.stem] = _shared_mean(_candidate(run, path), validation, path.stem, device=device)
+            if group.leads:
+                log(folder, {"candidate": path.stem, "validation_dice": scores[path.stem]})
     best = max(candidates, key=lambda p: (scores.get(p.stem, 0.0), p.stem))
-    write_json(
-        folder.selection,
-        {
-            "rule": "mean Dice over validation cases, supported subsets and regions, on the prepared grid",
-            "cases": [p.name for p in validation],
-            "scores": scores,
-            "chosen": best.stem,
-        },
-    )
-    write_weights(folder.weights, _candidate(run, best).method.state_dict(), _header(run, folder))
+    if group.leads:
+        write_json(
+            folder.selection,
+            {
+                "rule": "mean Dice over validation cases, supported subsets and regions, on the prepared grid",
+                "cases": [p.name for p in validation],
+                "scores": scores,
+                "chosen": best.stem,
+            },
+        )
+        write_weights(folder.weights, _candidate(run, best).method.state_dict(), _header(run, folder))
+    group.wait()
     return read_model(folder.weights)
 
 
 def mean_dice(model: Model, cases: Sequence[Path], *, device: torch.device) -> float:
     """Return the mean Dice over cases, subsets and known regions on the prepared grid; both empty counts as 1."""
+    return float(np.mean([value for path in cases for value in _dices(model, path, device)]))
+
+
+def _shared_mean(model: Model, cases: Sequence[Path], what: str, *, device: torch.device) -> float:
+    """Return the mean Dice, each case scored by the process that is free."""
+    group = processes()
+    own = {path.name: _dices(model, path, device) for path in group.deal(cases, f"select {what}")}
+    values = {name: found for part in group.gather(own) for name, found in part.items()}
+    return float(np.mean([value for path in cases for value in values[path.name]]))
+
+
+def _dices(model: Model, path: Path, device: torch.device) -> list[float]:
+    """Return the Dice of every subset and known region of one case."""
     task, values = model.method.task, []
-    for path in cases:
-        case, bits = read_case(path), read_labels(path)
-        present = task.modalities.subset(case.modalities)
-        keeps = [s for s in model.method.supports() if s <= present]
-        image = full_image(path, task)
-        for logits in region_logits_of(model, image, present.mask, [s.mask for s in keeps], device=device):
-            for r, mask in enumerate(nested(logits)):
-                if task.region_names[r] in case.known_regions:
-                    value = dice(mask, (bits >> r & 1).astype(bool))
-                    values.append(1.0 if np.isnan(value) else value)
-    return float(np.mean(values))
+    case, bits = read_case(path), read_labels(path)
+    present = task.modalities.subset(case.modalities)
+    keeps = [s for s in model.method.supports() if s <= present]
+    image = full_image(path, task)
+    for logits in region_logits_of(model, image, present.mask, [s.mask for s in keeps], device=device):
+        for r, mask in enumerate(nested(logits)):
+            if task.region_names[r] in case.known_regions:
+                value = dice(mask, (bits >> r & 1).astype(bool))
+                values.append(1.0 if np.isnan(value) else value)
+    return values
 
 
 def _candidate(run: Run, path: Path) -> Model:

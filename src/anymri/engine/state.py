@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,9 @@ from anymri.engine.checkpoint import (
     write_checkpoint,
     write_tensors,
 )
-from anymri.engine.logs import log
+from anymri.engine.distributed import processes
+from anymri.engine.divergence import Course
+from anymri.engine.logs import warn
 from anymri.engine.run import Run, RunFolder
 from anymri.methods.method import Adam, Method
 
@@ -31,6 +35,7 @@ class Place:
         stage_start: Share of the budget at which it began.
         kept: Candidates that are on disk.
         running: Moving average of the loss; None before the first step.
+        course: How the loss of the stage has gone.
     """
 
     step: int = 0
@@ -39,6 +44,7 @@ class Place:
     stage_start: float = 0.0
     kept: tuple[float, ...] = ()
     running: float | None = None
+    course: Course = Course()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +89,26 @@ def _optimiser(run: Run, parameters: list[torch.nn.Parameter], own: Adam | None)
     return {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[run.optimiser](parameters, rate, weight_decay=decay)
 
 
+def share_of(run: Run, place: Place) -> float:
+    """Return the share of the budget that is spent."""
+    return place.step / run.steps if run.steps is not None else place.seconds / (60 * (run.minutes or 1))
+
+
+def staged(state: State, run: Run) -> State:
+    """Return the state in the stage that is due: stages share the budget equally, and each starts with new optimisers."""
+    count, share = len(state.method.stages), share_of(run, state.place)
+    due = min(int(share * count), count - 1)
+    if due == state.place.stage:
+        return state
+    return entered(state, run, replace(state.place, stage=due, stage_start=share, course=Course()))
+
+
+def stage_share(run: Run, state: State) -> float:
+    """Return the share of the current stage that has passed; learning rate and method follow it."""
+    start, end = state.place.stage_start, (state.place.stage + 1) / len(state.method.stages)
+    return (share_of(run, state.place) - start) / (end - start)
+
+
 def whole_state(state: State) -> dict[str, Tensor]:
     """Return what a finished method would hold: averaged where it can be averaged, counters and the like as they are."""
     return {**state.method.state_dict(), **state.averaged}
@@ -110,21 +136,28 @@ def resumed(state: State, run: Run, folder: RunFolder) -> State:
     if found is None:
         return state
     tensors, facts, spoilt = found
-    for line in spoilt:
-        log(folder, {"warning": line})
-    known = {f.name: facts[f.name] for f in fields(Place) if f.name in facts}
-    state = entered(state, run, Place(**{**known, "kept": tuple(known.get("kept", ()))}))
+    for line in spoilt if processes().leads else ():
+        warn(folder, line)
+    state = entered(state, run, _place_of(facts))
     state.method.load_state_dict({k.removeprefix("method."): v for k, v in tensors.items() if k.startswith("method.")})
     averaged = {k: laid_out_as(v, tensors[f"averaged.{k}"]) for k, v in state.averaged.items()}
     restore_optimisers(state.optimisers, tensors)
     return replace(state, averaged=averaged)
 
 
+def _place_of(facts: Mapping[str, Any]) -> Place:
+    known = {f.name: facts[f.name] for f in fields(Place) if f.name in facts}
+    course = dict(known.get("course", {}))
+    course["recent"] = tuple(course.get("recent", ()))
+    return Place(**{**known, "kept": tuple(known.get("kept", ())), "course": Course(**course)})
+
+
 def with_candidate(state: State, folder: RunFolder, candidate: float) -> State:
-    """Write the averaged weights as a candidate and return the state that knows of it.
+    """Write the averaged weights as a candidate, by the process that leads, and return the state that knows of it.
 
     Raises:
         OutputError: If they cannot be written.
     """
-    write_tensors(folder.candidates / f"at_{candidate:.3f}.safetensors", whole_state(state))
+    if processes().leads:
+        write_tensors(folder.candidates / f"at_{candidate:.3f}.safetensors", whole_state(state))
     return replace(state, place=replace(state.place, kept=(*state.place.kept, candidate)))

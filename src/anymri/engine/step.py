@@ -1,0 +1,204 @@
+"""One step of a training: its parts are shared among the processes, their gradients are added up, the weights move once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from anymri.data.augment import apply_augmentation, draw_augmentation
+from anymri.data.batch import Batch
+from anymri.data.patches import draw_patches, make_batch
+from anymri.data.patients import Patient
+from anymri.engine.distributed import processes
+from anymri.engine.inference import autocast
+from anymri.engine.run import Run
+from anymri.engine.state import State
+from anymri.errors import TrainingError, UsageError
+from anymri.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step was: the mean of each measured term, weighted, and the cases of its patches, of all processes."""
+
+    terms: dict[str, float]
+    names: tuple[str, ...]
+
+
+def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float) -> Made:
+    """Make one optimiser step; every process makes the same one.
+
+    Args:
+        state: Changed in place.
+        run: All settings.
+        patients: What patches are cut from.
+        weights: How often each patient is drawn, relative to the others.
+        progress: Share of the stage that has passed.
+
+    Raises:
+        TrainingError: If the loss or a gradient is not finite in any process; the weights are as they were before.
+    """
+    before = {name: value.clone() for name, value in _buffers(state.method).items()} if processes().count > 1 else {}
+    made = _gathered(_back_propagate_share(state, run, patients, weights, progress=progress), state.method)
+    if not all(map(math.isfinite, made.terms.values())):
+        found = ", ".join(f"{name} {value:g}" for name, value in made.terms.items())
+        _refuse(f"loss is not finite ({found})", state, run, made.names)
+    _add_up(state.method, before)
+    for name, optimiser in state.optimisers.items():
+        parameters = state.method.parameter_groups()[name]
+        for parameter in parameters if run.accumulate > 1 else ():
+            if parameter.grad is not None:
+                parameter.grad /= run.accumulate
+        norm = torch.nn.utils.clip_grad_norm_(parameters, run.clip)
+        if not torch.isfinite(norm):
+            _refuse(f"gradient of {name} is not finite", state, run, made.names)
+        for group in optimiser.param_groups:
+            group["lr"] = optimiser.defaults["lr"] * schedule(progress, run.warm_up)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+    _average(state, run)
+    return made
+
+
+def check_shares(run: Run) -> None:
+    """Refuse a run whose steps cannot be shared evenly among the processes.
+
+    Raises:
+        UsageError: It says what to set.
+    """
+    count, patches = processes().count, run.batch * run.accumulate
+    if run.accumulate % count == 0:
+        return
+    if patches % count == 0:
+        what = f"--set batch={patches // count} --set accumulate={count} for the same {patches} patches a step"
+    else:
+        more = -(-patches // count) * count
+        what = f"--set batch=1 --set accumulate={more} for {more} patches a step in place of {patches}, or fewer processes"
+    raise UsageError(f"accumulate is {run.accumulate}, which {count} processes cannot share evenly; give {what}")
+
+
+def advice_against(run: Run) -> str:
+    """Return what to do about a training that diverged."""
+    slower = float(f"{run.learning_rate / 3:.1g}")
+    return (
+        "the last checkpoint is kept, and going on from it would come here again; look at these cases, "
+        f"or start anew in another folder with --set learning_rate={slower:g} (it was {run.learning_rate:g})"
+    )
+
+
+def _refuse(what: str, state: State, run: Run, names: Sequence[str]) -> NoReturn:
+    raise TrainingError(f"{what} at step {state.place.step + 1}; cases of the batch: {', '.join(names)}; {advice_against(run)}")
+
+
+def _back_propagate_share(
+    state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float
+) -> Made:
+    """Back-propagate the parts of the step that fall to this process."""
+    terms: dict[str, float] = {}
+    names: list[str] = []
+    for part in processes().share(range(run.accumulate)):
+        # All chance of a part follows from the seed, the step and its number, whoever computes it.
+        seed = (run.seed, state.place.step, part)
+        generator = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFF)
+        draws = draw_patches(patients, run.patch, run.batch, tumour_share=run.tumour_share, weights=weights, seed=seed)
+        batch = _on(make_batch(patients, draws, run.patch, run.window.stride), state.device)
+        batch = apply_augmentation(batch, draw_augmentation(run.augmentation, run.batch, batch.image_BMDHW.shape[1], generator))
+        names += [n for n in batch.names if n not in names]
+        values = back_propagate(state.method, batch, progress=progress, generator=generator, precision=run.precision)
+        for name, value in values.items():
+            terms[name] = terms.get(name, 0.0) + value / run.accumulate
+    return Made(terms, tuple(names))
+
+
+def _gathered(made: Made, method: Method) -> Made:
+    """Return what all processes made; a parameter that another one has a gradient of gets one here, too."""
+    group = processes()
+    if group.count == 1:
+        return made
+    parameters = list(method.parameters())
+    without = [i for i, p in enumerate(parameters) if p.grad is None]
+    told: list[Any] = group.gather([made.terms, made.names, without])
+    for index in set(without) - set.intersection(*(set(w) for _, _, w in told)):
+        parameters[index].grad = torch.zeros_like(parameters[index])
+    terms: dict[str, float] = {}
+    for others, _, _ in told:
+        for name, value in others.items():
+            terms[name] = terms.get(name, 0.0) + value
+    return Made(terms, tuple(dict.fromkeys(n for _, names, _ in told for n in names)))
+
+
+@torch.no_grad()
+def _add_up(method: Method, before: dict[str, Tensor]) -> None:
+    """Give all processes the sum of the gradients, and of the changes of counters and the like."""
+    group = processes()
+    if group.count == 1:
+        return
+    buffers = _buffers(method)
+    for name, value in buffers.items():
+        value -= before[name]
+    group.sum_([*(p.grad for p in method.parameters() if p.grad is not None), *buffers.values()])
+    for name, value in buffers.items():
+        value += before[name]
+
+
+def _buffers(method: Method) -> dict[str, Tensor]:
+    """Return the state that is not a weight."""
+    weights = {name for name, _ in method.named_parameters(remove_duplicate=False)}
+    return {k: v for k, v in method.state_dict().items() if k not in weights and v.dtype != torch.bool}
+
+
+def back_propagate(
+    method: Method, batch: Batch, *, progress: float, generator: torch.Generator, precision: str
+) -> dict[str, float]:
+    """Back-propagate each term of the objective as it comes; return the sum of the weighted values per name."""
+    values: dict[str, float] = {}
+    groups = method.parameter_groups()
+    iterator = method.losses(batch, progress=progress, generator=generator)
+    while True:
+        with autocast(batch.image_BMDHW.device, precision):
+            term = next(iterator, None)
+        if term is None:
+            return values
+        # A term serves one group; what it leaves at the parameters of others is taken away again.
+        others = [(p, p.grad) for name, group in groups.items() if name != term.group for p in group]
+        for parameter, _ in others:
+            parameter.grad = None
+        (term.value * term.weight).backward()
+        for parameter, gradient in others:
+            parameter.grad = gradient
+        if term.measured:
+            values[term.name] = values.get(term.name, 0.0) + term.value.item() * term.weight
+
+
+def schedule(share: float, warm_up: float) -> float:
+    """Return the factor of the learning rate: linear rise, then half a cosine to zero."""
+    if share < warm_up:
+        return max(share / warm_up, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up)))
+
+
+def _on(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    return Batch(
+        batch.image_BMDHW.to(device),
+        batch.present_BM.to(device),
+        batch.target_BRDHW.to(device),
+        batch.known_BR.to(device),
+        batch.names,
+        batch.origin_B3.to(device),
+    )
+
+
+@torch.no_grad()
+def _average(state: State, run: Run) -> None:
+    """Move the averaged weights towards the current ones; faster at first, so that the start is forgotten."""
+    decay = min(run.average, (1 + state.place.step) / (10 + state.place.step))
+    for name, value in state.method.state_dict().items():
+        if value.is_floating_point():
+            state.averaged[name].lerp_(value, 1 - decay)
