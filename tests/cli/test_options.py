@@ -21,7 +21,7 @@ COMMANDS = {
         *("STUDY", "--flair", "--t1", "--t1c", "--t2", "--image", "--out", "--weights", "--labels", "--probabilities"),
         *("--precision", "--device", "--cohort", "--shard", "--workers"),
     },
-    "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--device"},
+    "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--device"},
     "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--device"},
     "list": {"WHAT"},
     "weights list": set(),

@@ -68,19 +68,29 @@ class Crew:
 
 
 class Worker:
-    """Holds a model in a process of its own and segments one patient after the other."""
+    """Holds a model in a process of its own and segments one patient after the other.
 
-    def __init__(self, content: bytes, sha256: str, cores: int) -> None:
+    The weights come with every task, out of the memory that the processes of a machine share, and are read by the first: a worker
+    that was started anew then has them, whatever became of what its forerunner was made with.
+    """
+
+    def __init__(self, sha256: str, cores: int) -> None:
         torch.set_num_threads(cores)
-        self._model = model_of(content, sha256)
+        self._sha256 = sha256
+        self._model: Model | None = None
 
-    def place(self, file: str) -> Place:
-        """Return where this worker is, and whether it sees a file."""
+    def place(self, content: bytes, file: str) -> Place:
+        """Return where this worker is, and whether it sees a file, after the weights have been read."""
+        self._read(content)
         return Place(platform.node(), os.getpid(), version("anymri"), Path(file).is_file())
 
-    def segment(self, visit: Visit, options: Options, out: str) -> Outcome:
+    def segment(self, content: bytes, visit: Visit, options: Options, out: str) -> Outcome:
         """Segment a patient into its folder below ``out``."""
-        return segmented(visit, self._model, options, Path(out))
+        return segmented(visit, self._read(content), options, Path(out))
+
+    def _read(self, content: bytes) -> Model:
+        self._model = self._model or model_of(content, self._sha256)
+        return self._model
 
 
 def model_of(content: bytes, sha256: str) -> Model:
@@ -137,12 +147,12 @@ def crew(weights: Path, model: Model, options: Options, *, workers: int, out: Pa
         share = share_of([n.get("CPU", 0.0) for n in nodes], gpus, workers)
         remote = ray.remote(Worker).options(num_cpus=share.cores, num_gpus=share.gpus, max_restarts=-1, max_task_retries=TRIES - 1)
         content = ray.put(weights.read_bytes())
-        handles = [remote.remote(content, model.sha256, share.cores) for _ in range(workers)]
+        team = _Team(ray, tuple(remote.remote(model.sha256, share.cores) for _ in range(workers)), content)
         try:
-            places = _places(ray, handles, out)
-            yield Crew(lambda visits, folder: _dispatched(ray, handles, visits, (options, folder)), places)
+            places = _places(team, out)
+            yield Crew(lambda visits, folder: _dispatched(team, visits, options, folder), places)
         finally:
-            for handle in handles:
+            for handle in team.handles:
                 ray.kill(handle)
     finally:
         if ours:
@@ -176,10 +186,20 @@ def _connect(ray: Any, workers: int) -> None:
         raise UsageError(f"--workers {workers}: no Ray cluster {where}: {_last_line(error)}") from None
 
 
-def _places(ray: Any, handles: Sequence[Any], out: Path) -> tuple[Place, ...]:
+@dataclass(frozen=True)
+class _Team:
+    """Ray, the actors, and where the bytes of the weights are kept."""
+
+    ray: Any
+    handles: tuple[Any, ...]
+    content: Any
+
+
+def _places(team: _Team, out: Path) -> tuple[Place, ...]:
+    ray = team.ray
     with tempfile.NamedTemporaryFile(prefix=".part-", dir=out) as probe:
         try:
-            places = tuple(ray.get([handle.place.remote(os.path.abspath(probe.name)) for handle in handles]))
+            places = tuple(ray.get([h.place.remote(team.content, os.path.abspath(probe.name)) for h in team.handles]))
         except ray.exceptions.RayError as error:
             raise UsageError(f"a worker could not start: {_last_line(error)}") from None
     for place in places:
@@ -192,15 +212,15 @@ def _places(ray: Any, handles: Sequence[Any], out: Path) -> tuple[Place, ...]:
     return places
 
 
-def _dispatched(ray: Any, handles: Sequence[Any], visits: Sequence[Visit], how: tuple[Options, Path]) -> Iterator[Outcome]:
+def _dispatched(team: _Team, visits: Sequence[Visit], options: Options, out: Path) -> Iterator[Outcome]:
     """Yield what became of each patient. A worker has one task at a time, so that its death costs one patient's time alone."""
-    options, out = how[0], os.path.abspath(how[1])
-    idle, waiting = list(handles), deque(visits)
+    ray, folder = team.ray, os.path.abspath(out)
+    idle, waiting = list(team.handles), deque(visits)
     running: dict[Any, tuple[Any, Visit]] = {}
     while waiting or running:
         while idle and waiting:
             handle, visit = idle.pop(), waiting.popleft()
-            running[handle.segment.remote(absolute(visit), options, out)] = handle, visit
+            running[handle.segment.remote(team.content, absolute(visit), options, folder)] = handle, visit
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         handle, visit = running.pop(ready)
         idle.append(handle)

@@ -17,7 +17,7 @@ from anymri.domain.modality import Subset
 from anymri.domain.task import Task
 from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.preparation.pipeline import prepare_images
-from anymri.volumes.nifti import read_nifti
+from anymri.volumes.images import read_image
 from anymri.volumes.store import read_case
 from anymri.volumes.volume import Array, Grid, Volume, resampled
 
@@ -121,7 +121,7 @@ def read_images(images: Mapping[str, Source]) -> dict[str, Volume]:
         AnymriError: If a file cannot be used; the message names it.
     """
     with ThreadPoolExecutor(len(images)) as pool:
-        volumes = pool.map(lambda source: read_nifti(source.path, channel=source.channel), images.values())
+        volumes = pool.map(lambda source: read_image(source.path, channel=source.channel), images.values())
         return dict(zip(images, volumes, strict=True))
 
 
