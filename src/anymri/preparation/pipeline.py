@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-import blosc2
 import numpy as np
 
 from anymri.domain.case import Case, Cohort, Source, Split, Study
 from anymri.domain.task import TASKS, Task, task_named
-from anymri.errors import AnymriError, CaseError, OutputError, UsageError
+from anymri.errors import AnymriError, CaseError, LabelSchemeError, OutputError, UsageError
 from anymri.preparation.intensity import CLIP, check_new, foreground_of, normalised
 from anymri.preparation.labels import region_bits
 from anymri.preparation.skull import check_stripped
 from anymri.preparation.spatial import check_extent, check_grids, resampled_bits, resampled_inside
-from anymri.volumes import nifti, store
+from anymri.preparation.workers import ALONE, Group, worked_off
+from anymri.volumes import store
+from anymri.volumes.images import read_image, read_label_map
 from anymri.volumes.volume import Array, Grid, Volume, bounding_box, cropped_grid, reoriented, resampled, respaced_grid, same_grid
 
 MARGIN_VOXELS = 2  # Around the brain: what a 3×3×3 kernel at its rim sees of the background.
@@ -136,11 +134,12 @@ def prepare_study(study: Study, task: Task) -> PreparedCase:
     names = task.modalities.subset(study.images).names
     if not names:
         raise UsageError(f"{study.name}: has no image; expected at least one of {', '.join(task.modalities.names)}")
+    check_declared([study], task)
     sources: dict[str, Source] = {n: study.images[n] for n in names}
     # Decompressing releases the interpreter's lock, so the files of a study are read side by side.
     with ThreadPoolExecutor(len(names) + 2) as pool:
-        labels = pool.submit(nifti.read_labels, study.labels.path, channel=study.labels.channel) if study.labels else None
-        reading = {n: pool.submit(nifti.read_nifti, s.path, channel=s.channel) for n, s in sources.items()}
+        labels = pool.submit(read_label_map, study.labels.path, channel=study.labels.channel) if study.labels else None
+        reading = {n: pool.submit(read_image, s.path, channel=s.channel) for n, s in sources.items()}
         hashes = {n: pool.submit(_sha256, s.path) for n, s in _with_labels(study, sources).items()}
         images = {n: f.result() for n, f in reading.items()}
         reference = labels.result() if labels else None
@@ -172,6 +171,19 @@ def prepare_study(study: Study, task: Task) -> PreparedCase:
         version=_version(),
     )
     return PreparedCase(case, prepared.image_MDHW, bits, truth)
+
+
+def check_declared(studies: Sequence[Study], task: Task) -> None:
+    """Make sure that something declares what the values of every reference mean.
+
+    Raises:
+        LabelSchemeError: If nothing does.
+    """
+    silent = [s.labels for s in studies if s.labels is not None and s.scheme is None]
+    if silent:
+        more = f" (nor of {len(silent) - 1} more)" if len(silent) > 1 else ""
+        known = ", ".join(s.name for s in task.schemes)
+        raise LabelSchemeError(f"{silent[0]}: nothing declares its label scheme{more}; name it with --scheme, one of {known}")
 
 
 def _with_labels(study: Study, sources: Mapping[str, Source]) -> dict[str, Source]:
@@ -208,35 +220,44 @@ def default_split(cases: Mapping[str, Case], task: Task, *, folds: int = FOLDS) 
     return Split(tuple(tuple(whole[k::count]) for k in range(count)), tuple(partly))
 
 
-def prepare_cohort(cohort: Cohort, task: Task, out: Path, *, workers: int = 1, progress: Progress | None = None) -> list[Failure]:
+def prepare_cohort(
+    cohort: Cohort, task: Task, out: Path, *, workers: int = 1, progress: Progress | None = None, group: Group = ALONE
+) -> list[Failure]:
     """Prepare every study of a cohort into a folder; one that fails does not stop the rest, and what is there already is kept.
 
     Args:
         cohort: What to prepare.
         task: What to prepare it for.
         out: Folder for cases/, cohort.json and splits.json.
-        workers: Processes.
-        progress: Called after each case with (done, total, name, seconds, error or None).
+        workers: Processes that this one starts.
+        progress: Called after each case of this process with (done, total, name, seconds, error or None).
+        group: Those that share the work.
 
     Returns:
-        The cases that failed.
+        The cases that failed, in the cohort's order.
 
     Raises:
         CaseError: If not one case could be prepared, or a worker process died.
+        LabelSchemeError: If nothing declares what the values of a reference mean.
         OutputError: If the folder cannot be written.
     """
+    check_declared(cohort.studies, task)
     for study in cohort.studies:
         store.case_folder(out, study.name)  # Names that no folder can have are refused before the work begins.
     store.make_folder(out)
-    failures: list[Failure] = []
+    own: dict[str, str | None] = {}
     cases: dict[str, Case] = {}
-    for done, (name, case, seconds, error) in enumerate(_prepared(cohort, task, out, workers), start=1):
+    studies = group.deal(cohort.studies, f"prepare {out.name}")
+    for done, (name, case, seconds, error) in enumerate(_prepared(studies, task, out, workers), start=1):
         if case is not None:
             cases[name] = case
-        else:
-            failures.append(Failure(name, error or "unknown"))
+        own[name] = None if case is not None else error or "unknown"
         if progress is not None:
             progress(done, len(cohort.studies), name, seconds, error)
+    found = {name: error for part in group.gather(own) for name, error in part.items()}
+    failures = [Failure(s.name, reason) for s in cohort.studies if (reason := found[s.name]) is not None]
+    # What others have prepared is read from the disk that all share.
+    cases |= {n: store.read_case(store.case_folder(out, n)) for n, error in found.items() if error is None and n not in cases}
     if not cases:
         first = f"; the first: {failures[0].reason}" if failures else ""
         raise CaseError(f"{out}: none of the {len(cohort.studies)} cases of {cohort.name} could be prepared{first}")
@@ -252,7 +273,8 @@ def prepare_cohort(cohort: Cohort, task: Task, out: Path, *, workers: int = 1, p
         licence=cohort.licence,
         citation=cohort.citation,
     )
-    store.write_cohort(out, record, _kept(cohort.split, cases) if cohort.split else default_split(cases, task))
+    if group.leads:
+        store.write_cohort(out, record, _kept(cohort.split, cases) if cohort.split else default_split(cases, task))
     return failures
 
 
@@ -264,33 +286,11 @@ def _kept(split: Split, cases: Mapping[str, Case]) -> Split:
 _Outcome = tuple[str, Case | None, float, str | None]
 
 
-def _prepared(cohort: Cohort, task: Task, out: Path, workers: int) -> Iterator[_Outcome]:
+def _prepared(studies: Iterator[Study], task: Task, out: Path, workers: int) -> Iterator[_Outcome]:
     # A task travels to a worker by its name, so one that is not in the project's list stays in this process.
     if workers <= 1 or not any(task is t for t in TASKS):
-        for study in cohort.studies:
-            yield _prepare_one(study, task, out)
-        return
-    # Forking a process that has threads (blosc2, torch) can hang; a spawned one starts clean.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        waiting: list[Future[_Outcome]] = [pool.submit(_prepare_named, study, task.name, out) for study in cohort.studies]
-        try:
-            for future in as_completed(waiting):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise CaseError(
-                f"{out}: a worker process died, perhaps for lack of memory; run the same command again with fewer workers to go on"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides how to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"
-    blosc2.set_nthreads(1)
+        return (_prepare_one(study, task, out) for study in studies)
+    return worked_off(studies, partial(_prepare_named, task=task.name, out=out), workers)
 
 
 def _prepare_named(study: Study, task: str, out: Path) -> _Outcome:
