@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anymri.cli.options import progress_bar
 from anymri.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from anymri.preparation.workers import Group
 
 
 def prepare(
@@ -30,17 +36,31 @@ def prepare(
     cohort = find_cohort(source, chosen, layout=layout, scheme=scheme)
     for line in _listing(source, cohort, chosen):
         print(one_line(line))
-    with progress_bar("preparing", len(cohort.studies)) as advance:
+    with progress_bar("preparing", len(cohort.studies)) as advance, _group() as group:
         failures = prepare_cohort(
-            cohort, chosen, out, workers=workers, progress=lambda done, total, name, s, error: advance(done, name)
+            cohort, chosen, out, workers=workers, progress=lambda done, total, name, s, error: advance(done, name), group=group
         )
-    for failure in failures:
+    for failure in failures if group.leads else ():
         print(one_line(f"failed: {failure.case}: {failure.reason}"), file=sys.stderr)
     print(f"{len(cohort.studies) - len(failures)} cases prepared in {out}")
     if failures:
         raise UsageError(
             f"{len(failures)} of {len(cohort.studies)} cases could not be prepared; mend them and run the same command again"
         )
+
+
+@contextmanager
+def _group() -> Iterator[Group]:
+    """Work together with the processes that torchrun has started, if it has; torch is not needed otherwise."""
+    from anymri.preparation.workers import ALONE
+
+    if "RANK" not in os.environ:
+        yield ALONE
+        return
+    from anymri.engine.distributed import joined
+
+    with joined(advice="the same command goes on") as group:
+        yield group
 
 
 def _listing(source: Path, cohort: Any, task: Any) -> list[str]:

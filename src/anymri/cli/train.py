@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,14 @@ def train(
     if resume and name is None and again is None:
         again = out
     start = str(named(init).file) if init else None
-    run = _run(name, again, {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}, settings or [])
+    repeats = again is not None and again != out
+    run = _run(
+        name,
+        again,
+        {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start},
+        settings or [],
+        repeats=repeats,
+    )
     print(
         f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, "
         f"fold {run.fold}, seed {run.seed}"
@@ -58,9 +66,35 @@ def train(
             report=lambda p: advance(int(1000 * min(p.share, 1)), f"step {p.step}, loss {p.loss:.3f}"),
         )
     print(f"weights in {out / 'weights.safetensors'}, SHA-256 {model.sha256}")
+    if repeats and again is not None:
+        _compare_data(again, out)
 
 
-def _run(name: str | None, again: Path | None, chosen: dict[str, Any], settings: list[str]) -> Run:
+def _compare_data(again: Path, out: Path) -> None:
+    """Say so if a repeated run was trained on other data than the first."""
+    from anymri.engine.run import RunFolder
+
+    there, here = (RunFolder(folder).read_facts().get("data") or {} for folder in (again, out))
+    other = [n for n, digest in here.items() if there.get(n, digest) != digest]
+    if there and (other or there.keys() != here.keys()):
+        print(
+            f"note: {max(len(other), 1)} of {len(here)} cases are not those of {again}; its numbers were not repeated",
+            file=sys.stderr,
+        )
+
+
+def _as_recorded(again: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record knows beside the run and a repetition needs: the threads, and the hash of the weights to start from."""
+    from anymri.engine.run import RunFolder
+
+    facts = RunFolder(again).read_facts()
+    return {
+        "threads": content["threads"] or facts.get("machine", {}).get("threads"),
+        "init_sha256": content["init_sha256"] or (facts.get("init") or {}).get("sha256"),
+    }
+
+
+def _run(name: str | None, again: Path | None, chosen: dict[str, Any], settings: list[str], *, repeats: bool) -> Run:
     """Return the run that was asked for: a recipe or a record, changed by options."""
     import json
 
@@ -72,6 +106,10 @@ def _run(name: str | None, again: Path | None, chosen: dict[str, Any], settings:
     if chosen["steps"] is not None and chosen["minutes"] is not None:
         raise UsageError("give --steps or --minutes, not both")
     content = (RunFolder(again).read_run() if again else run_named(name or "")).model_dump(mode="json")
+    if again is not None and repeats:
+        content |= _as_recorded(again, content)
+    if chosen["init"] is not None:
+        content["init_sha256"] = None
     if chosen["steps"] is not None or chosen["minutes"] is not None:
         content |= {"steps": None, "minutes": None}
     content |= {field: value for field, value in chosen.items() if value is not None}
