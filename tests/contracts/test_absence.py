@@ -24,6 +24,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ccsd-specific": ("ccsd", {"distilled": "specific"}),
     "ccsd-gradient": ("ccsd", {"criticality": "gradient"}),
     "ccsd-rescore": ("ccsd", {"rescore": True}),
+    "adamm-plain": ("adamm", {"adapters": False, "garm": False, "lgrm": False}),
+    "adamm-no_garm": ("adamm", {"garm": False}),
+    "adamm-factored": ("adamm", {"bank": "factored"}),
+    "adamm-both": ("adamm", {"reproject": "both"}),
+    "adamm-sigmoid": ("adamm", {"outputs": "sigmoid"}),
+    "adamm-case": ("adamm", {"gate": "case"}),
+    "adamm-attached": ("adamm", {"teacher": "attached"}),
     "dropout_unet-no_presence": ("dropout_unet", {"presence": False}),
 }
 CASES = [(v, "glioma") for v in VARIANTS] + [(m, t) for m in ALL_METHODS for t in ALL_TASKS if t != "glioma"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anymri.errors import UsageError
+from anymri.methods.adamm import AdaMMConfig
 from anymri.methods.ccsd import CCSDConfig
 from anymri.methods.dropout_unet import DropoutUNetConfig
 from anymri.methods.method import MethodConfig
@@ -28,6 +29,7 @@ class Entry:
 
 
 METHODS = (
+    Entry("adamm", AdaMMConfig, "knowledge distillation", "arXiv 2509.15017"),
     Entry("ccsd", CCSDConfig, "knowledge distillation", "arXiv 2511.14599"),
     Entry("dropout_unet", DropoutUNetConfig, "robustness enhancement", "arXiv 2602.20218; Ruffle et al. 2023"),
 )
