@@ -45,6 +45,7 @@ def train(
         again = out
     start = str(named(init).file) if init else None
     repeats = again is not None and again != out
+    chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}
     run = _run(
         name,
         again,
@@ -77,10 +78,7 @@ def _compare_data(again: Path, out: Path) -> None:
     there, here = (RunFolder(folder).read_facts().get("data") or {} for folder in (again, out))
     other = [n for n, digest in here.items() if there.get(n, digest) != digest]
     if there and (other or there.keys() != here.keys()):
-        print(
-            f"note: {max(len(other), 1)} of {len(here)} cases are not those of {again}; its numbers were not repeated",
-            file=sys.stderr,
-        )
+        print(f"note: the cases are not those of {again}, so its numbers are not repeated", file=sys.stderr)
 
 
 def _as_recorded(again: Path, content: dict[str, Any]) -> dict[str, Any]:
