@@ -46,13 +46,7 @@ def train(
     start = str(named(init).file) if init else None
     repeats = again is not None and again != out
     chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}
-    run = _run(
-        name,
-        again,
-        {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start},
-        settings or [],
-        repeats=repeats,
-    )
+    run = _run(name, again, chosen, settings or [], repeats=repeats)
     print(
         f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, "
         f"fold {run.fold}, seed {run.seed}"
