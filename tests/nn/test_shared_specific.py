@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from anymri.nn.shared_specific import ModalityEncoders, ModalityReduction, SumDecoder, chosen, placed
+from anymri.nn.shared_specific import ModalityEncoders, ModalityReduction, SumDecoder, chosen, placed, spread, unet_backbone
 
 
 def made(*, every_level: bool = True) -> ModalityEncoders:
     torch.manual_seed(0)
-    return ModalityEncoders(3, (2, 4), (1, 1), every_level=every_level)
+    return ModalityEncoders(3, unet_backbone((2, 4), (1, 1)), every_level=every_level)
 
 
 def test_encoders_run_on_present_images_alone() -> None:
@@ -23,15 +23,13 @@ def test_encoders_run_on_present_images_alone() -> None:
     shared, specific = encoders(image, present)
     assert seen == [(2, 1, 4, 4, 4), (1, 1, 4, 4, 4)]  # both samples of the first, one of the second, none of the third
     for pyramids, encoder_of in ((shared, lambda m: encoders.shared), (specific, lambda m: encoders.specific[m])):
-        for m in range(3):
+        assert pyramids[2] == []
+        for m, samples in ((0, (0, 1)), (1, (1,))):
             for level in range(2):
                 feature = pyramids[m][level]
-                assert feature.shape == (2, (2, 4)[level], *(4 // 2**level,) * 3)
-                for b in range(2):
-                    if present[b, m]:
-                        torch.testing.assert_close(feature[b : b + 1], encoder_of(m)(image[b : b + 1, m : m + 1])[level])
-                    else:
-                        assert not feature[b].any()
+                assert feature.shape == (len(samples), (2, 4)[level], *(4 // 2**level,) * 3)
+                for row, b in enumerate(samples):
+                    torch.testing.assert_close(feature[row : row + 1], encoder_of(m)(image[b : b + 1, m : m + 1])[level])
 
 
 def test_specific_features_of_the_last_level_alone() -> None:
@@ -40,6 +38,15 @@ def test_specific_features_of_the_last_level_alone() -> None:
     shared, specific = made(every_level=False)(image, present)
     assert [len(p) for p in shared] == [2, 2, 2] and [len(p) for p in specific] == [1, 1, 1]
     assert torch.equal(specific[1][-1], made()(image, present)[1][1][-1])
+
+
+def test_features_are_spread_over_the_batch() -> None:
+    present = torch.tensor([[True, False, False], [True, True, False]])
+    first, second = torch.randn(2, 4, 3, 3, 3), torch.randn(1, 4, 3, 3, 3)
+    whole = spread([first, second, None], present)
+    assert all(f.shape == (2, 4, 3, 3, 3) for f in whole) and whole[0] is first
+    assert torch.equal(whole[1][1:], second) and not whole[1][0].any() and not whole[2].any()
+    assert whole[2].untyped_storage().nbytes() == 4  # one zero stands for all
 
 
 def test_the_view_of_nothing_is_that_of_a_zero_volume() -> None:
@@ -55,9 +62,23 @@ def test_a_sum_of_shares_is_one_convolution_over_all() -> None:
     features = [torch.randn(1, 2, 3, 3, 3) for _ in range(3)]
     weight = torch.cat([share.weight for share in reduction.shares], 1)  # type: ignore[misc]
     shares = reduction(features)
-    torch.testing.assert_close(sum(shares), F.conv3d(torch.cat(features, 1), weight))
-    without = [features[0], torch.zeros_like(features[1]), features[2]]
-    torch.testing.assert_close(shares[0] + shares[2], F.conv3d(torch.cat(without, 1), weight))
+    torch.testing.assert_close(sum(shares), F.conv3d(torch.cat(features, 1), weight))  # type: ignore[arg-type]
+    without = F.conv3d(torch.cat([features[0], torch.zeros_like(features[1]), features[2]], 1), weight)
+    first, nothing, third = reduction([features[0], None, features[2]])
+    assert nothing is None
+    torch.testing.assert_close(first + third, without)  # type: ignore[operator]
+
+
+def test_shares_are_standardised_as_one_convolution() -> None:
+    torch.manual_seed(0)
+    reduction = ModalityReduction(3, 2, 4, standardised=True)
+    features = [torch.randn(1, 2, 3, 3, 3) for _ in range(3)]
+    with torch.no_grad():
+        reduction.shares[1].weight.mul_(5).add_(1)  # type: ignore[operator, union-attr]
+    weight = torch.cat([share.weight for share in reduction.shares], 1).flatten(1)  # type: ignore[misc]
+    weight = (weight - weight.mean(1, keepdim=True)) / weight.std(1, keepdim=True)
+    expected = F.conv3d(torch.cat(features, 1), weight[:, :, None, None, None])
+    torch.testing.assert_close(sum(reduction(features)), expected)  # type: ignore[arg-type]
 
 
 def test_shares_start_as_one_convolution_would() -> None:
@@ -92,3 +113,10 @@ def test_what_is_not_chosen_is_not_looked_at() -> None:
 def test_a_decoder_ends_at_the_finest_skip() -> None:
     decoder = SumDecoder(6, (2, 4), 3)
     assert decoder(torch.randn(1, 6, 2, 2, 2), [torch.randn(1, 2, 8, 8, 8), torch.randn(1, 4, 4, 4, 4)]).shape == (1, 3, 8, 8, 8)
+
+
+def test_a_decoder_may_end_at_a_finer_grid_than_its_finest_skip() -> None:
+    decoder = SumDecoder(6, (2, 4), 3, finest=(1, 2, 2), standardised=True)
+    assert decoder.head.bias is None
+    logits = decoder(torch.randn(1, 6, 2, 2, 2), [torch.randn(1, 2, 8, 8, 8), torch.randn(1, 4, 4, 4, 4)])
+    assert logits.shape == (1, 3, 8, 16, 16)

@@ -17,16 +17,18 @@ Deviations:
     3. The segmentation loss, unnamed in the paper, is soft Dice over regions + cross-entropy, on a drawn and on the full set.
     4. τ is 2, without the factor τ²; the teacher of every KL is detached (the paper states neither).
     5. Scores are computed once, over the full set, as algorithm 1 lists it; ``rescore`` does it among the remaining ones.
-    6. k of HMSD is drawn for each sample of a batch, not once per batch.
+    6. k of HMSD is drawn for each sample of a batch, not once per batch. On an incomplete case the teacher is the set at hand.
     7. With ``distilled="shared"`` or ``"specific"`` Z is built of those features, zeros where absent, and HMSD compares softmax
        over channels of Z instead of decoded probabilities. The paper does not define it.
+    8. ``paper`` has ShaSpec's encoders and decoder; their kernels are standardised, and C's too. All other sizes have the encoders
+       of a U-Net, so that methods are compared at one size.
+    9. ShaSpec's alignment and domain losses are no part of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import ClassVar, Literal, Self, final
 
 import torch
@@ -36,12 +38,26 @@ from torch import Tensor, nn
 from anymri.data.batch import Batch
 from anymri.data.draw import draw_subsets
 from anymri.domain.task import Task
-from anymri.losses.agreement import cosine_scores, kl_divergence, kl_divergences
+from anymri.losses.agreement import kl_divergence, kl_divergences
 from anymri.losses.regions import region_logits
 from anymri.losses.segmentation import segmentation_loss
+from anymri.losses.subsets import cosine_criticality, descending, path, students_of
 from anymri.methods.method import Method, MethodConfig, Size, Term
 from anymri.nn.blocks import ConvNormAct
-from anymri.nn.shared_specific import ModalityEncoders, ModalityReduction, Pyramids, SumDecoder, chosen, placed
+from anymri.nn.leaves import Leaves
+from anymri.nn.shared_specific import (
+    Backbone,
+    ModalityEncoders,
+    ModalityReduction,
+    Pyramids,
+    SumDecoder,
+    chosen,
+    shaspec_backbone,
+    spread,
+    unet_backbone,
+)
+
+_SHASPEC_LEVELS = 5
 
 
 @final
@@ -49,8 +65,9 @@ class CCSDConfig(MethodConfig):
     """Settings of CCSD; the defaults are those of the paper or of docs/decisions.
 
     Attributes:
-        widths: Channels per level of every encoder, finest first.
-        depths: Convolutions per level.
+        encoder: That of a 3D U-Net, or ShaSpec's: a ResNet of standardised kernels that ends in dilated convolutions.
+        widths: Channels per level of every encoder, finest first; of ShaSpec's the planes of its stem and of its four stages.
+        depths: Convolutions per level; bottlenecks per stage behind a stem of one convolution.
         absent: What stands in Z for a modality that is not kept.
         skips: Which features reach the decoder sideways.
         residual: Add the shared feature to the composed one (ShaSpec).
@@ -63,8 +80,9 @@ class CCSDConfig(MethodConfig):
         temperature: τ of both distillations.
     """
 
-    sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base")
+    sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base", "paper")
 
+    encoder: Literal["unet", "shaspec"] = "unet"
     widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128), min_length=2)
     depths: tuple[PositiveInt, ...] = (2, 2, 2, 2)
     absent: Literal["shared_mean", "zero"] = "shared_mean"
@@ -82,12 +100,24 @@ class CCSDConfig(MethodConfig):
     def _checked(self) -> Self:
         if len(self.depths) != len(self.widths):
             raise ValueError(f"depths {self.depths} must be as many as widths {self.widths}")
+        if self.encoder == "shaspec" and (len(self.widths) != _SHASPEC_LEVELS or self.depths[0] != 1 or self.widths[0] % 2):
+            raise ValueError(
+                f"encoder 'shaspec' has a stem of one convolution with an even width and {_SHASPEC_LEVELS - 1} stages; "
+                f"found widths {self.widths} and depths {self.depths}"
+            )
         return self
 
     @property
     def multiple(self) -> int:
         """What spatial sizes must be multiples of."""
-        return 2 ** (len(self.widths) - 1)
+        return max(self.backbone.multiples)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The encoders, and what follows from them."""
+        if self.encoder == "shaspec":
+            return shaspec_backbone(self.widths, self.depths[1:])
+        return unet_backbone(self.widths, self.depths)
 
     @classmethod
     def sized(cls, size: Size) -> Self:
@@ -96,6 +126,8 @@ class CCSDConfig(MethodConfig):
             return cls(widths=(4, 6), depths=(1, 1))
         if size == "small":
             return cls(widths=(8, 16, 32, 64))
+        if size == "paper":
+            return cls(encoder="shaspec", widths=(64, 64, 128, 256, 320), depths=(1, 3, 4, 6, 3))
         return cls()
 
     def build(self, task: Task) -> CCSD:
@@ -127,25 +159,20 @@ class Features:
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Features:
         """Return the same with every feature changed; ``present`` stays."""
+        nothing = None if self.nothing is None else change(self.nothing)
+        return replace(self._per_sample(change), nothing=nothing, nothing_skips=_levels(self.nothing_skips, change))
 
-        def all_of(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(map(change, tensors))
+    def samples(self, rows_B: Tensor) -> Features:
+        """Return the features of some samples of the batch; what is known of nothing is everyone's."""
+        return replace(self._per_sample(lambda t: t[rows_B]), present=self.present[rows_B])
 
-        return Features(
-            all_of(self.fused),
-            all_of(self.shared),
-            all_of(self.specific),
-            tuple(map(all_of, self.skips)),
-            self.present,
-            None if self.nothing is None else change(self.nothing),
-            tuple(map(all_of, self.nothing_skips)),
-        )
+    def _per_sample(self, change: Callable[[Tensor], Tensor]) -> Features:
+        fused, shared, specific, *skips = _levels((self.fused, self.shared, self.specific, *self.skips), change)
+        return replace(self, fused=fused, shared=shared, specific=specific, skips=tuple(skips))
 
-    def tensors(self) -> Iterator[Tensor]:
-        """Yield every feature in a fixed order."""
-        yield from (*self.fused, *self.shared, *self.specific, *(t for level in (*self.skips, *self.nothing_skips) for t in level))
-        if self.nothing is not None:
-            yield self.nothing
+
+def _levels(levels: Sequence[Sequence[Tensor]], change: Callable[[Tensor], Tensor]) -> tuple[tuple[Tensor, ...], ...]:
+    return tuple(tuple(map(change, level)) for level in levels)
 
 
 @final
@@ -155,29 +182,36 @@ class CCSD(Method):
     def __init__(self, config: CCSDConfig, task: Task) -> None:
         super().__init__(task)
         self.config = config
-        n, width = len(task.modalities), config.widths[-1]
+        n, backbone = len(task.modalities), config.backbone
         self.multiple = config.multiple
-        fused_skips = config.skips == "fused"
-        self.encoders = ModalityEncoders(n, config.widths, config.depths, every_level=fused_skips)
-        self.compose = ConvNormAct(2 * width, width)
-        self.reductions = nn.ModuleList(ModalityReduction(n, c * (1 + fused_skips), c) for c in config.widths[:-1])
-        self.decoder = SumDecoder(n * width, config.widths[:-1], len(task.classes))
+        fused_skips, plain = config.skips == "fused", backbone.standardised
+        self.encoders = ModalityEncoders(n, backbone, every_level=fused_skips)
+        self.compose = ConvNormAct(2 * backbone.bottleneck, backbone.bottleneck, standardised=plain)
+        self.reductions = nn.ModuleList(
+            ModalityReduction(n, wide * (1 + fused_skips), narrow, standardised=plain)
+            for wide, narrow in zip(backbone.skips, backbone.decoder, strict=True)
+        )
+        self.decoder = SumDecoder(
+            n * backbone.bottleneck, backbone.decoder, len(task.classes), finest=backbone.finest, standardised=plain
+        )
 
     def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Features:
         """Return the features of each present modality."""
         shared, specific = self.encoders(image_BMDHW, present_BM)
-        fused = []
-        for s, p, rows in zip(shared, specific, present_BM.unbind(1), strict=True):
-            pair = torch.cat((s[-1], p[-1]), 1)[rows]
-            composed = self.compose(pair) if len(pair) else pair[:, : s[-1].shape[1]]
-            fused.append(placed(composed + s[-1][rows] if self.config.residual else composed, rows))
+        fused = [self._composed(s[-1], p[-1]) if s else None for s, p in zip(shared, specific, strict=True)]
+        ends = (
+            spread([f[-1] if f else None for f in shared], present_BM),
+            spread([f[-1] if f else None for f in specific], present_BM),
+        )
+        skips = tuple(spread(level, present_BM) for level in self._skips(shared, specific))
         nothing, nothing_skips = None, ()
         if self.config.absent == "zero":
             blank = self.encoders.of_nothing(image_BMDHW.shape[2:], image_BMDHW)
             nothing = blank[-1]
-            nothing_skips = self._skips([blank] * len(shared), [[torch.zeros_like(f) for f in blank]] * len(shared))
-        bottoms = (tuple(fused), tuple(f[-1] for f in shared), tuple(f[-1] for f in specific))
-        return Features(*bottoms, self._skips(shared, specific), present_BM, nothing, nothing_skips)
+            everywhere = torch.ones_like(present_BM[:1])
+            levels = self._skips([blank] * len(shared), [[torch.zeros_like(f) for f in blank]] * len(shared))
+            nothing_skips = tuple(spread(level, everywhere) for level in levels)
+        return Features(spread(fused, present_BM), *ends, skips, present_BM, nothing, nothing_skips)
 
     def decode(self, features: Features, keep_BM: Tensor) -> Tensor:
         """Return logits_BRDHW of the kept subset of every sample."""
@@ -185,30 +219,30 @@ class CCSD(Method):
 
     def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
         """Yield L_seg of the set at hand and of a drawn subset, L_HMSD, L_DMCD, and what carries them to the encoders."""
-        features = self.encode(batch.image_BMDHW, batch.present_BM, batch.origin_B3)
-        leaves = features.mapped(lambda t: t.detach().requires_grad_())
-        full = self._class_logits(leaves, batch.present_BM)
+        whole = self.encode(batch.image_BMDHW, batch.present_BM, batch.origin_B3)
+        leaves = Leaves()
+        features = whole.mapped(leaves.cut)
+        full = self._class_logits(features, batch.present_BM)
         yield Term("seg_full", segmentation_loss(full, batch.target_BRDHW, batch.known_BR, self.task.membership))
+        leaves.gather()
         teacher = full.detach()
         del full
-        gradient = [_gradient(f) for f in leaves.fused] if self.config.criticality == "gradient" else None
+        distil_path = self.config.dmcd > 0 and bool((batch.present_BM.sum(1) > 1).any())
+        scores = self._gradient_scores(features, leaves) if distil_path and self.config.criticality == "gradient" else None
         drawn = draw_subsets(batch.present_BM, generator)
-        subset = self._class_logits(leaves, drawn)
+        subset = self._class_logits(features, drawn)
         yield Term("seg_subset", segmentation_loss(subset, batch.target_BRDHW, batch.known_BR, self.task.membership))
+        leaves.gather()
         del subset
         if self.config.hmsd:
-            yield from self._hmsd(leaves, teacher, generator)
-        if self.config.dmcd and (batch.present_BM.sum(1) > 1).any():
-            order = self.removal_order(leaves, gradient, generator)
-            yield Term("dmcd", self._dmcd(leaves, order), self.config.dmcd)
-        # Σ leaf.grad · feature: its gradient at the features is what the terms have left at the leaves.
-        pairs = zip(features.tensors(), leaves.tensors(), strict=True)
-        carried = [
-            (leaf.grad * feature).sum(dtype=torch.float32)
-            for feature, leaf in pairs
-            if leaf.grad is not None and feature.requires_grad
-        ]
-        yield Term("encoders", torch.stack(carried).sum(), measured=False)
+            for term in self._hmsd(features, teacher, generator):
+                yield term
+                leaves.gather()
+        if distil_path:
+            order = self.removal_order(features, scores, generator)
+            yield Term("dmcd", self._dmcd(features, order), self.config.dmcd)
+            leaves.gather()
+        yield Term("encoders", leaves.carried(), measured=False)
 
     def combined(self, features: Features, keep_BM: Tensor) -> Tensor:
         """Return Z_S, (B, M·C, D', H', W')."""
@@ -220,40 +254,43 @@ class CCSD(Method):
         slots = [chosen(f, rows, filling) for f, rows in zip(features.fused, keep, strict=True)]
         return torch.cat([s for s in slots if s is not None], 1)
 
-    def criticality(self, features: Features, keep_BM: Tensor, gradient: Sequence[Tensor] | None) -> Tensor:
-        """Return s(m) of every kept modality, −inf elsewhere, shape (B, M); ``most_critical`` removes the highest first."""
-        if self.config.criticality == "gradient":
-            if gradient is None:
-                raise RuntimeError(
-                    "gradient criticality is read from the gradient that seg_full left; back-propagate each term as it comes"
-                )
-            score = torch.stack([g.float().flatten(1).norm(dim=1) for g in gradient], 1)
-        else:
-            cosine = cosine_scores(torch.stack([f.detach().flatten(1) for f in features.fused], 1))
-            cosine = cosine.masked_fill(~keep_BM[:, None, :], 0.0)
-            score = -(cosine.sum(2) - cosine.diagonal(dim1=1, dim2=2))
-        return score.masked_fill(~keep_BM, -torch.inf)
+    def criticality(self, features: Features, keep_BM: Tensor, gradient_BM: Tensor | None) -> Tensor:
+        """Return s(m) of every kept modality, −inf elsewhere, shape (B, M); ``most_critical`` removes the highest first.
 
-    def removal_order(self, features: Features, gradient: Sequence[Tensor] | None, generator: torch.Generator) -> list[list[int]]:
+        Args:
+            features: Of the batch.
+            keep_BM: Which modalities are scored, and against which.
+            gradient_BM: The norm of what L_seg of the full set left at f_fused; needed for ``criticality="gradient"`` alone.
+        """
+        if self.config.criticality == "cosine":
+            return cosine_criticality(torch.stack([f.flatten(1) for f in features.fused], 1), keep_BM)
+        if gradient_BM is None:
+            raise RuntimeError(
+                "gradient criticality is read from the gradient that seg_full left; back-propagate each term as it comes"
+            )
+        return gradient_BM.masked_fill(~keep_BM, -torch.inf)
+
+    def removal_order(self, features: Features, gradient_BM: Tensor | None, generator: torch.Generator) -> list[list[int]]:
         """Return, per sample, the present modalities in the order in which the path removes them."""
         if self.config.path == "random":
             noise = torch.rand(features.present.shape, generator=generator).to(features.present.device)
-            return _descending(noise, features.present)
+            return descending(noise, features.present)
         sign = 1.0 if self.config.path == "most_critical" else -1.0
-        full = sign * self.criticality(features, features.present, gradient)
-        if not self.config.rescore:
-            return _descending(full, features.present)
-        orders: list[list[int]] = [[] for _ in full]
-        remaining = features.present.clone()
-        for _ in range(full.shape[1]):
-            # Among two, s(a) = s(b): the score over the full set decides.
-            tied = remaining.sum(1, keepdim=True) == 2
-            score = torch.where(tied, full, sign * self.criticality(features, remaining, gradient))
-            for b, order in enumerate(_descending(score, remaining)):
-                if order:
-                    orders[b].append(order[0])
-                    remaining[b, order[0]] = False
-        return orders
+        return path(
+            lambda among: sign * self.criticality(features, among, gradient_BM), features.present, rescore=self.config.rescore
+        )
+
+    def _gradient_scores(self, features: Features, leaves: Leaves) -> Tensor | None:
+        """Return ‖∂L_seg/∂f_fused‖₂ of each sample and modality (B, M) from what was gathered; None if nothing was."""
+        found = [leaves.gathered(f) for f in features.fused]
+        if all(g is None for g in found):
+            return None
+        nobody = features.present.new_zeros(len(features.present), dtype=torch.float32)
+        return torch.stack([nobody if g is None else g.flatten(1).norm(dim=1) for g in found], 1)
+
+    def _composed(self, shared: Tensor, specific: Tensor) -> Tensor:
+        composed = self.compose(torch.cat((shared, specific), 1))
+        return composed + shared if self.config.residual else composed
 
     def _class_logits(self, features: Features, keep_BM: Tensor) -> Tensor:
         keep = keep_BM.t().tolist()
@@ -266,47 +303,44 @@ class CCSD(Method):
         blank = features.nothing_skips[level] if features.nothing_skips else [None] * len(keep)
         return _sum([chosen(f, rows, b) for f, rows, b in zip(features.skips[level], keep, blank, strict=True)])
 
-    def _skips(self, shared: Pyramids, specific: Pyramids) -> tuple[tuple[Tensor, ...], ...]:
-        """Return each modality's share of the reduced skips, [level][m]."""
-        levels = []
-        for level, reduce in enumerate(self.reductions):
-            sources = [s[level] for s in shared]
-            if self.config.skips == "fused":
-                sources = [torch.cat((s, p[level]), 1) for s, p in zip(sources, specific, strict=True)]
-            levels.append(tuple(reduce(sources)))
-        return tuple(levels)
+    def _skips(self, shared: Pyramids, specific: Pyramids) -> list[list[Tensor | None]]:
+        """Return each modality's share of the reduced skips, [level][m]; None of a modality that no sample has."""
 
-    def _hmsd(self, leaves: Features, teacher: Tensor, generator: torch.Generator) -> Iterator[Term]:
+        def source(level: int, s: list[Tensor], p: list[Tensor]) -> Tensor | None:
+            if not s:
+                return None
+            return torch.cat((s[level], p[level]), 1) if self.config.skips == "fused" else s[level]
+
+        pairs = list(zip(shared, specific, strict=True))
+        return [reduce([source(level, s, p) for s, p in pairs]) for level, reduce in enumerate(self.reductions)]
+
+    def _hmsd(self, features: Features, teacher: Tensor, generator: torch.Generator) -> Iterator[Term]:
         """Yield KL(teacher ‖ student) for every subset of a drawn size; each sample's mean over its students counts alike."""
-        students = _students(leaves.present, generator)
+        students = students_of(features.present, generator)
         if not students:
             return
         if self.config.distilled != "fused":
-            teacher = self._single(leaves, leaves.present)
+            teacher = self._single(features, features.present)
         # Samples draw sizes of their own and so have different numbers of students.
-        share = 1 / torch.stack([rows for _, rows in students]).sum(0).clamp(min=1) / len(leaves.present)
+        share = 1 / torch.stack([rows for _, rows in students]).sum(0).clamp(min=1) / len(features.present)
         for keep, rows in students:
-            part = (
-                leaves
-                if rows.all()
-                else replace(leaves.mapped(lambda t, r=rows: t[r] if len(t) == len(r) else t), present=leaves.present[rows])
-            )
+            part = features if rows.all() else features.samples(rows)
             student = self._class_logits(part, keep) if self.config.distilled == "fused" else self._single(part, keep)
             apart = kl_divergences(teacher[rows], student, temperature=self.config.temperature)
             yield Term("hmsd", (apart * share[rows]).sum(), self.config.hmsd)
 
-    def _dmcd(self, leaves: Features, order: list[list[int]]) -> Tensor:
+    def _dmcd(self, features: Features, order: list[list[int]]) -> Tensor:
         """Return Σ over the path of KL(σ(Z_larger/τ) ‖ σ(Z_smaller/τ)), mean over samples."""
-        keep = leaves.present.clone()
+        keep = features.present.clone()
         z_of = self.combined if self.config.distilled == "fused" else self._single
-        larger = z_of(leaves, keep)
+        larger = z_of(features, keep)
         total = larger.new_zeros((), dtype=torch.float32)
         for step in range(max(map(len, order)) - 1):
             rows = torch.tensor([len(o) > step + 1 for o in order], device=keep.device)
             for b, o in enumerate(order):
                 if len(o) > step + 1:
                     keep[b, o[step]] = False
-            smaller = z_of(leaves, keep)
+            smaller = z_of(features, keep)
             share = rows.sum() / len(rows)
             total = total + share * kl_divergence(larger[rows], smaller[rows], temperature=self.config.temperature)
             larger = smaller
@@ -320,47 +354,9 @@ class CCSD(Method):
         return torch.cat([s for s in slots if s is not None], 1)
 
 
-def _gradient(leaf: Tensor) -> Tensor:
-    """Return a copy of what has been left at a leaf so far; zeros if nothing was."""
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.detach().clone()
-
-
 def _sum(parts: Sequence[Tensor | None]) -> Tensor:
     """Return the sum of what is there, added in axis order."""
     first, *rest = [p for p in parts if p is not None]
     for part in rest:
         first = first + part
     return first
-
-
-def _students(present_BM: Tensor, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    """Draw k for every sample, uniform on 1..present − 1, and return its C(present, k) subsets, sample by sample in parallel.
-
-    Returns:
-        Pairs (keep of the samples in question, which samples those are). A sample with one modality has no student.
-    """
-    per_sample: list[list[tuple[int, ...]]] = []
-    for row in present_BM.tolist():
-        at_hand = [m for m, p in enumerate(row) if p]
-        if len(at_hand) < 2:
-            per_sample.append([])
-            continue
-        k = int(torch.randint(1, len(at_hand), (), generator=generator))
-        per_sample.append(list(combinations(at_hand, k)))
-    students = []
-    for i in range(max(map(len, per_sample))):
-        rows = torch.tensor([len(s) > i for s in per_sample])
-        keep = torch.zeros_like(present_BM)
-        for b, subsets in enumerate(per_sample):
-            if len(subsets) > i:
-                keep[b, list(subsets[i])] = True
-        rows = rows.to(present_BM.device)
-        students.append((keep[rows], rows))
-    return students
-
-
-def _descending(score_BM: Tensor, among_BM: Tensor) -> list[list[int]]:
-    """Return, per sample, the indices that are ``among``, by falling score; ties in axis order."""
-    orders = score_BM.argsort(dim=1, descending=True, stable=True).tolist()
-    allowed = among_BM.tolist()
-    return [[m for m in order if allowed[b][m]] for b, order in enumerate(orders)]

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LEAK = 0.01
+Stride = int | tuple[int, int, int]
 
 
 class InstanceNorm(nn.Module):
@@ -30,24 +31,51 @@ class InstanceNorm(nn.Module):
         return torch.cat(normed) if len(x) > 1 else normed[0]
 
 
+class StandardisedConv(nn.Conv3d):
+    """A convolution without bias whose kernels are used with mean 0 and variance 1, whatever their scale."""
+
+    def __init__(self, channels_in: int, channels_out: int, size: int, *, stride: Stride = 1, dilation: int = 1) -> None:
+        padding = dilation * (size // 2)
+        super().__init__(channels_in, channels_out, size, stride=stride, padding=padding, dilation=dilation, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (B, channels_out, D', H', W'), sizes divided by the stride and rounded up."""
+        return F.conv3d(input, standard_kernels(self.weight), None, self.stride, self.padding, self.dilation)
+
+
+def standard_kernels(weight_OIDHW: Tensor) -> Tensor:
+    """Return each output channel's kernel minus its mean, over its standard deviation (unbiased).
+
+    Source: Qiao et al., 2019 (weight standardisation).
+    """
+    variance, mean = torch.var_mean(weight_OIDHW, (1, 2, 3, 4), keepdim=True)
+    return (weight_OIDHW - mean) / (variance + 1e-12).sqrt()
+
+
 class ConvNormAct(nn.Sequential):
     """3×3×3 convolution → InstanceNorm with affine → LeakyReLU. The norm's shift stands for the convolution's bias unless asked."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = False) -> None:
-        super().__init__(
-            nn.Conv3d(channels_in, channels_out, 3, stride=stride, padding=1, bias=bias),
-            InstanceNorm(channels_out),
-            nn.LeakyReLU(LEAK, inplace=True),
-        )
+    def __init__(
+        self, channels_in: int, channels_out: int, *, stride: int = 1, bias: bool = False, standardised: bool = False
+    ) -> None:
+        if standardised:
+            convolution: nn.Conv3d = StandardisedConv(channels_in, channels_out, 3, stride=stride)
+        else:
+            convolution = nn.Conv3d(channels_in, channels_out, 3, stride=stride, padding=1, bias=bias)
+        super().__init__(convolution, InstanceNorm(channels_out), nn.LeakyReLU(LEAK, inplace=True))
 
 
 class ResidualBlock(nn.Module):
     """Convolution, norm, activation, convolution, norm, sum, activation (ResNet's basic block)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, standardised: bool = False) -> None:
         super().__init__()
-        self.first = ConvNormAct(channels, channels)
-        self.second = nn.Sequential(nn.Conv3d(channels, channels, 3, padding=1, bias=False), InstanceNorm(channels))
+        self.first = ConvNormAct(channels, channels, standardised=standardised)
+        if standardised:
+            convolution: nn.Conv3d = StandardisedConv(channels, channels, 3)
+        else:
+            convolution = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        self.second = nn.Sequential(convolution, InstanceNorm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor of the shape of ``x``."""

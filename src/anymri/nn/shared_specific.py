@@ -2,15 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anymri.nn.blocks import LEAK, Encoder, InstanceNorm, ResidualBlock
+from anymri.nn.blocks import LEAK, Encoder, InstanceNorm, ResidualBlock, standard_kernels
+from anymri.nn.resnet import STEM_STRIDE, ResNetEncoder, skip_channels
 
-# [m][level]: one (B, C, D, H, W) per modality and level, finest first. Apart, so that a gradient touches only what was used.
+# [m][level]: one (P, C, D, H, W) per modality and level, finest first, of the P samples that have the modality; nothing if P is 0.
+# Apart, so that a gradient touches only what was used.
 Pyramids = list[list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A kind of encoder, and what the layers around it must know.
+
+    Attributes:
+        encoder: Makes one for an image of one channel: an image → features per level, finest first.
+        skips: Channels of the features above the bottleneck, finest first.
+        bottleneck: Channels at the bottleneck.
+        decoder: Channels of the decoder at the levels of ``skips``.
+        multiples: What sizes along D, H, W must be multiples of.
+        finest: By what the finest features are coarser than the image along D, H, W.
+        standardised: Whether kernels are standardised and the last layer has no bias, as in ShaSpec.
+    """
+
+    encoder: Callable[[], nn.Module]
+    skips: tuple[int, ...]
+    bottleneck: int
+    decoder: tuple[int, ...]
+    multiples: tuple[int, int, int]
+    finest: tuple[int, int, int] = (1, 1, 1)
+    standardised: bool = False
+
+
+def unet_backbone(widths: Sequence[int], depths: Sequence[int]) -> Backbone:
+    """Return the encoder of a 3D U-Net: channels and convolutions per level, finest first."""
+    *finer, last = widths
+    multiple = 2 ** len(finer)
+    return Backbone(lambda: Encoder(1, widths, depths), tuple(finer), last, tuple(finer), (multiple,) * 3)
+
+
+def shaspec_backbone(planes: Sequence[int], depths: Sequence[int]) -> Backbone:
+    """Return ShaSpec's encoder: planes of stem and four stages, finest first, and the bottlenecks of each stage.
+
+    The bottleneck has as many channels as the last stage but one has planes. Published: 64, 64, 128, 256, 320 and 3, 4, 6, 3.
+    """
+    decoder = (planes[0] // 2, *planes[1:-1])
+    multiple = 2 ** len(depths)
+    return Backbone(
+        lambda: ResNetEncoder(1, planes, depths, planes[-2]),
+        skip_channels(planes),
+        planes[-2],
+        decoder,
+        (multiple, 2 * multiple, 2 * multiple),
+        STEM_STRIDE,
+        True,
+    )
 
 
 class ModalityEncoders(nn.Module):
@@ -18,37 +70,42 @@ class ModalityEncoders(nn.Module):
 
     Args:
         modalities: M.
-        widths: Channels per level, finest first.
-        depths: Convolutions per level.
+        backbone: Their kind.
         every_level: Return specific features of every level, or of the last one alone.
     """
 
-    def __init__(self, modalities: int, widths: Sequence[int], depths: Sequence[int], *, every_level: bool) -> None:
+    def __init__(self, modalities: int, backbone: Backbone, *, every_level: bool) -> None:
         super().__init__()
         self.every_level = every_level
-        self.shared = Encoder(1, widths, depths)
-        self.specific = nn.ModuleList(Encoder(1, widths, depths) for _ in range(modalities))
+        self.shared = backbone.encoder()
+        self.specific = nn.ModuleList(backbone.encoder() for _ in range(modalities))
 
     def forward(self, image_BMDHW: Tensor, present_BM: Tensor) -> tuple[Pyramids, Pyramids]:
-        """Return shared and specific features; zero in the rows where a modality is absent."""
+        """Return shared and specific features of the samples that have the modality; nothing where none has."""
         shared: Pyramids = []
         specific: Pyramids = []
         for m, encoder in enumerate(self.specific):
-            rows = present_BM[:, m]
-            image = image_BMDHW[rows, m].unsqueeze(1)
-            for encode, pyramids, kept in ((self.shared, shared, 0), (encoder, specific, 0 if self.every_level else -1)):
-                pyramids.append([placed(level, rows) for level in encode(image)[kept:]] if len(image) else [])
-        return filled(shared), filled(specific)
+            image = image_BMDHW[present_BM[:, m], m].unsqueeze(1)
+            shared.append(self.shared(image) if len(image) else [])
+            specific.append(encoder(image)[0 if self.every_level else -1 :] if len(image) else [])
+        return shared, specific
 
     def of_nothing(self, size: Sequence[int], like: Tensor) -> list[Tensor]:
         """Return the shared encoder's features of a zero volume, (1, C, D, H, W) per level: constants of the weights."""
         return self.shared(like.new_zeros((1, 1, *size)))
 
 
-def filled(pyramids: Pyramids) -> Pyramids:
-    """Return the pyramids with zeros in place of those that no sample of the batch has."""
-    like = next(p for p in pyramids if p)
-    return [p or [torch.zeros_like(f) for f in like] for p in pyramids]
+def spread(features: Sequence[Tensor | None], present_BM: Tensor) -> tuple[Tensor, ...]:
+    """Return one (B, C, D, H, W) per modality: what there is in the rows that have it and zeros elsewhere.
+
+    Zeros of a modality that no sample has take no memory.
+    """
+    like = next(f for f in features if f is not None)
+    whole = (len(present_BM), *like.shape[1:])
+    return tuple(
+        like.new_zeros(()).expand(whole) if f is None else placed(f, rows)
+        for f, rows in zip(features, present_BM.unbind(1), strict=True)
+    )
 
 
 def placed(flat_PCDHW: Tensor, rows_B: Tensor) -> Tensor:
@@ -80,19 +137,29 @@ class ModalityReduction(nn.Module):
         modalities: M.
         channels_in: Channels of one modality.
         channels_out: Channels after the reduction.
+        standardised: Standardise the kernels of the one convolution that the shares are parts of.
     """
 
-    def __init__(self, modalities: int, channels_in: int, channels_out: int) -> None:
+    def __init__(self, modalities: int, channels_in: int, channels_out: int, *, standardised: bool = False) -> None:
         super().__init__()
+        self.standardised = standardised
         self.shares = nn.ModuleList(nn.Conv3d(channels_in, channels_out, 1, bias=False) for _ in range(modalities))
         # As one convolution over M·C channels would be initialised.
         for share in self.shares:
             for weight in share.parameters():
                 weight.data.div_(modalities**0.5)
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return each modality's share, (B, channels_out, D, H, W); the reduction of a subset is the sum over what is kept."""
-        return [share(f) for share, f in zip(self.shares, features, strict=True)]
+    def forward(self, features: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return each modality's share, (B, channels_out, D, H, W); the reduction of a subset is the sum over what is kept.
+
+        Of a modality that is not given nothing is computed.
+        """
+        if not self.standardised:
+            return [None if f is None else share(f) for share, f in zip(self.shares, features, strict=True)]
+        kernels = standard_kernels(torch.cat([w for share in self.shares for w in share.parameters()], 1)).chunk(
+            len(self.shares), 1
+        )
+        return [None if f is None else F.conv3d(f, kernel) for kernel, f in zip(kernels, features, strict=True)]
 
 
 class SumDecoder(nn.Module):
@@ -102,22 +169,36 @@ class SumDecoder(nn.Module):
         channels_in: Channels at the bottleneck.
         widths: Channels per level above the bottleneck, finest first.
         classes: K.
+        finest: By what the finest skip is coarser than the output along D, H, W; trilinear interpolation makes up for it.
+        standardised: Standardise the kernels of the residual blocks, and leave the last layer's bias out.
     """
 
-    def __init__(self, channels_in: int, widths: Sequence[int], classes: int) -> None:
+    def __init__(
+        self,
+        channels_in: int,
+        widths: Sequence[int],
+        classes: int,
+        *,
+        finest: tuple[int, int, int] = (1, 1, 1),
+        standardised: bool = False,
+    ) -> None:
         super().__init__()
+        self.finest = finest
         ups, norms, blocks = [], [], []
         for width in reversed(widths):
             ups.append(nn.ConvTranspose3d(channels_in, width, 2, stride=2, bias=False))
             norms.append(nn.Sequential(InstanceNorm(width), nn.LeakyReLU(LEAK, inplace=True)))
-            blocks.append(ResidualBlock(width))
+            blocks.append(ResidualBlock(width, standardised=standardised))
             channels_in = width
         self.ups, self.norms, self.blocks = nn.ModuleList(ups), nn.ModuleList(norms), nn.ModuleList(blocks)
-        self.head = nn.Conv3d(channels_in, classes, 1, bias=True)
+        self.head = nn.Conv3d(channels_in, classes, 1, bias=not standardised)
 
     def forward(self, bottleneck: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        """Return class logits at the size of the finest skip; skips are given finest first, reduced but not yet normalised."""
+        """Return class logits (B, K, D, H, W); skips are given finest first, reduced but not yet normalised."""
         x = bottleneck
         for up, norm, block, skip in zip(self.ups, self.norms, self.blocks, reversed(skips), strict=True):
             x = block(up(x) + norm(skip))
-        return self.head(x)
+        logits = self.head(x)
+        if max(self.finest) == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=tuple(map(float, self.finest)), mode="trilinear", align_corners=False)
