@@ -45,6 +45,8 @@ def test_it_is_a_layout() -> None:
         ("BraTS2021_00000", OLD, ".nii.gz", "brats2021"),
         ("a/b/c/BraTS-GLI-00000-000", NEW, ".nii.gz", "brats2023"),
         ("BraTS-GLI-02064-101", NEW, ".nii", "brats2023"),
+        ("converted", OLD, ".mha", "brats2021"),
+        ("converted", OLD, ".NRRD", "brats2021"),
     ],
 )
 def test_every_edition(tmp_path: Path, folder: str, suffixes: tuple[str, ...], ending: str, scheme: str) -> None:
@@ -116,6 +118,7 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
         *case("HGG/same"),
         *case("LGG/same"),
         "VSD.1/VSD.Brain.XX.O.MR_Flair.1.mha",
+        "VSD.1/VSD.Brain.XX.O.MR_T1.2.mhd",
     )
     assert [s.name for s in find_brats(tmp_path, GLIOMA).studies] == ["good"]
     found = reasons(tmp_path)
@@ -126,7 +129,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     assert "two label maps" in found.pop("both/both")
     assert f"also in {tmp_path / 'LGG/same'}" in found.pop("HGG/same")
     assert f"also in {tmp_path / 'HGG/same'}" in found.pop("LGG/same")
-    assert "convert" in found.pop("VSD.1/VSD.Brain.XX.O.MR_Flair.1.mha")
+    assert "ends in none of" in found.pop("VSD.1/VSD.Brain.XX.O.MR_Flair.1.mha")
+    assert "apart; save it as a single .mha" in found.pop("VSD.1/VSD.Brain.XX.O.MR_T1.2.mhd")
     assert found == {}
 
 
@@ -144,6 +148,34 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     cohort = find_brats(source, GLIOMA)
     assert [s.name for s in cohort.studies] == ["a"]
     assert cohort.left_out == ()
+
+
+HOSPITAL = (
+    "MRHR_FLAIR_AX_Siemens_MRHR_FLAIR_AX_SE_IR_5_tir2d1_21_fla.nii.gz",
+    "MRHR_T1_AX_POST_GAD_Siemens_SE_13_se2d1r_t1c.nii.gz",
+    "MRHR_T2_AX_Siemens_MRHR_T2_AX_SE_2_tse2d1_11_t2.nii.gz",
+    "T1_AX_Siemens_T1_AX_SE_10_se2d1_t1.nii.gz",
+)
+
+
+def test_names_that_a_scanner_gave_make_no_patient_of_each_image(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"study/{n}" for n in HOSPITAL))
+    with pytest.raises(InputFileError, match="holds no BraTS case"):
+        find_brats(tmp_path, GLIOMA)
+    touch(tmp_path, *case("a"))
+    assert [s.name for s in find_brats(tmp_path, GLIOMA).studies] == ["a"]
+    found = reasons(tmp_path)
+    assert set(found) == {f"study/{n}" for n in HOSPITAL}
+    assert found[f"study/{HOSPITAL[3]}"].startswith("stands alone: a BraTS case is a folder of its name")
+
+
+def test_single_images_beside_each_other_may_be_patients(tmp_path: Path) -> None:
+    touch(tmp_path, "all/p1_flair.nii.gz", "all/p2_flair.nii.gz", "all/p1_brainmask.nii.gz")
+    assert [s.name for s in find_brats(tmp_path, GLIOMA).studies] == ["p1", "p2"]
+    touch(tmp_path, "all/p3_flair.nii.gz", "all/p3_t1.nii.gz", "all/p4_t2.nii.gz")
+    assert [s.name for s in find_brats(tmp_path, GLIOMA).studies] == ["p1", "p2", "p3", "p4"]
+    touch(tmp_path, "two/q1_flair.nii.gz", "two/q2_t1.nii.gz")
+    assert [s.name for s in find_brats(tmp_path, GLIOMA).studies] == ["p1", "p2", "p3", "p4"]
 
 
 def test_folds_that_come_with_the_data(tmp_path: Path) -> None:

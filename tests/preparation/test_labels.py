@@ -21,6 +21,7 @@ ALL = [(task, scheme) for task in TASKS for scheme in task.schemes]
         ("brats2023", {0: 0, 1: TC, 2: WT, 3: ET}),
         ("brats2013", {0: 0, 1: TC, 2: WT, 3: TC, 4: ET}),
         ("msd", {0: 0, 1: WT, 2: TC, 3: ET}),
+        ("brats2024", {0: 0, 1: TC, 2: WT, 3: ET, 4: 0}),
         ("wt", {0: 0, 1: WT}),
     ],
 )
@@ -49,11 +50,17 @@ def test_a_region_may_be_known_without_the_outer_one() -> None:
     assert bits.tolist() == [0, 0b10]
 
 
+def test_zones_of_the_prostate_are_its_gland() -> None:
+    scheme = PROSTATE.scheme("zones")
+    assert region_bits(np.array([0, 1, 2]), scheme, PROSTATE).tolist() == [0, 1, 1]
+    assert scheme.known == ("PG",)
+
+
 @pytest.mark.parametrize(
     ("values", "scheme", "message"),
     [
         ([0, 1, 3, 3], "brats2021", r"case_seg\.nii\.gz: holds the value 3 \(2 voxels\); scheme brats2021 knows 0, 1, 2, 4; "),
-        ([0, 1, 3, 3], "brats2021", "schemes that would fit: brats2023, brats2013, msd$"),
+        ([0, 1, 3, 3], "brats2021", "schemes that would fit: brats2023, brats2013, msd, brats2024$"),
         ([0, 4], "brats2023", r"value 4 \(1 voxels\).*would fit: brats2021, brats2013"),
         ([0, -1, 9], "wt", r"-1 \(1 voxels\), 9 \(1 voxels\).*no scheme of task glioma fits"),
         ([1000000], "brats2021", r"1000000 \(1 voxels\)"),

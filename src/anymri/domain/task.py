@@ -109,12 +109,6 @@ GLIOMA = Task(
             {"NCR": 1, "ED": 2, "ET": 3},
         ),
         LabelScheme(
-            "brats2024",
-            "BraTS 2024 and later, adult glioma after treatment: as brats2023, and 4 resection cavity, which is no part of the tumour",
-            {1: _TC, 2: _WT, 3: _ET, 4: ()},
-            _GLIOMA_REGIONS,
-        ),
-        LabelScheme(
             "brats2013",
             "BRATS 2012 to 2015: 1 necrosis, 2 edema, 3 non-enhancing, 4 enhancing",
             {1: _TC, 2: _WT, 3: _TC, 4: _ET},
@@ -127,6 +121,12 @@ GLIOMA = Task(
             {1: _WT, 2: _TC, 3: _ET},
             _GLIOMA_REGIONS,
             {"ED": 1, "NCR": 2, "ET": 3},
+        ),
+        LabelScheme(
+            "brats2024",
+            "BraTS 2024 and later, adult glioma after treatment: as brats2023, and 4 resection cavity, which is no part of the tumour",
+            {1: _TC, 2: _WT, 3: _ET, 4: ()},
+            _GLIOMA_REGIONS,
         ),
         LabelScheme("wt", "whole tumour alone: 1; what lies inside is unknown", {1: _WT}, ("WT",)),
     ),

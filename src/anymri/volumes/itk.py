@@ -52,8 +52,9 @@ _SPACES = {
 
 @dataclass(frozen=True)
 class _Header:
-    """What must be known before ITK may read: sizes in the file's order, which of them are space, bytes of a voxel, its data."""
+    """What must be known before ITK may read: by which reader, sizes in the file's order, which of them are space, where the data is."""
 
+    reader: str
     sizes: tuple[int, ...]
     spatial: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -143,6 +144,7 @@ def _load(path: Path, channel: int | None) -> tuple[Array, Grid]:
         raise InputFileError(f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions") from error
     sitk = _simple_itk(path)
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(header.reader)  # By content: ITK would go by the ending, and by its case.
     reader.SetFileName(os.fspath(path))
     try:
         reader.ReadImageInformation()
@@ -150,7 +152,7 @@ def _load(path: Path, channel: int | None) -> tuple[Array, Grid]:
         image = reader.Execute()
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise InputFileError(f"{path}: SimpleITK cannot read it ({reason}); save it as .nii.gz") from error
+        raise InputFileError(f"{path}: SimpleITK cannot read it ({reason}); copy it again, or save it as .nii.gz") from error
     array = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = array[..., chosen]
@@ -226,29 +228,39 @@ def _fields(path: Path, text: bytes, end: Callable[[str], bool], separator: str)
             fields[key.strip()] = value.strip()
         if end(line):
             return fields, position
+        if not found and not line.startswith(("#", "NRRD")):
+            raise InputFileError(f"{path}: its header holds the line '{line[:40]}'; the file is damaged; copy or download it again")
 
 
 def _meta_header(path: Path, text: bytes) -> _Header:
-    fields, start = _fields(path, text, lambda line: line.split("=")[0].strip() == "ElementDataFile", "=")
+    fields, start = _fields(path, text, lambda line: line.split("=")[0].strip() == "ElementDataFile" and "=" in line, "=")
     if fields["ElementDataFile"] != "LOCAL":
         raise _detached(path, fields["ElementDataFile"], ".mha")
     sizes = _whole_numbers(path, fields, "DimSize")
+    if fields.get("NDims") != str(len(sizes)) or list(fields).index("NDims") > list(fields).index("DimSize"):
+        raise InputFileError(f"{path}: its header gives {len(sizes)} sizes for NDims = {fields.get('NDims')}; the file is damaged")
+    for key, count in (("TransformMatrix", len(sizes) ** 2), ("Offset", len(sizes)), ("ElementSpacing", len(sizes))):
+        words = fields.get(key, "").split()
+        if words and (len(words) != count or not all(re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", w, re.IGNORECASE) for w in words)):
+            raise InputFileError(f"{path}: its header gives '{fields[key]}' as {key}; expected {count} numbers; it is damaged")
     if len(sizes) == 4 and sizes[3] == 1:
         sizes = sizes[:3]
     spatial = tuple(range(min(len(sizes), 3)))
     channels = _whole_numbers(path, fields, "ElementNumberOfChannels")[0] if "ElementNumberOfChannels" in fields else 1
     if channels != 1:
         sizes, spatial = (channels, *sizes), tuple(i + 1 for i in spatial)
-    if fields.get("BinaryData", "True").lower() not in ("true", "1"):
+    if not _flag(path, fields, "BinaryData"):
         raise InputFileError(f"{path}: holds its voxels as text; expected binary data; save it again as binary")
-    if not {"TransformMatrix", "Rotation", "Orientation"} & fields.keys():
+    if not any(fields.get(key) for key in ("TransformMatrix", "Rotation", "Orientation")):
         raise GridMismatchError(f"{path}: its header gives no orientation (TransformMatrix); expected one; export the image again")
-    if not {"ElementSpacing", "ElementSize"} & fields.keys():
+    if not any(fields.get(key) for key in ("ElementSpacing", "ElementSize")):
         raise GridMismatchError(f"{path}: its header gives no spacing (ElementSpacing); expected one; export the image again")
-    packed = fields.get("CompressedData", "False").lower() in ("true", "1")
+    if not [_flag(path, fields, key) for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB") if key in fields]:
+        raise InputFileError(f"{path}: its header gives no order of bytes (BinaryDataByteOrderMSB); expected one; save it again")
+    packed = _flag(path, fields, "CompressedData")
     length = _whole_numbers(path, fields, "CompressedDataSize")[0] if packed and "CompressedDataSize" in fields else None
     dtype = _checked_type(path, fields.get("ElementType", "").removesuffix("_ARRAY"), _META_TYPES)
-    return _Header(sizes, spatial, dtype, packed, start, length)
+    return _Header("MetaImageIO", sizes, spatial, dtype, packed, start, length)
 
 
 def _nrrd_header(path: Path, text: bytes) -> _Header:
@@ -269,11 +281,18 @@ def _nrrd_header(path: Path, text: bytes) -> _Header:
     if encoding not in ("raw", "gzip", "gz") or "byte skip" in fields or "line skip" in fields:
         raise InputFileError(f"{path}: its voxels are written as {encoding}; raw and gzip without skips are read; save it again")
     dtype = _checked_type(path, fields.get("type", "").lower(), _NRRD_TYPES)
-    return _Header(sizes, spatial, dtype, encoding != "raw", start)
+    return _Header("NrrdImageIO", sizes, spatial, dtype, encoding != "raw", start)
 
 
 def _detached(path: Path, data: str, ending: str) -> InputFileError:
     return InputFileError(f"{path}: keeps its voxels in another file ({data}); expected them inside; save it as a single {ending}")
+
+
+def _flag(path: Path, fields: dict[str, str], key: str) -> bool:
+    text = fields.get(key, "False")
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise InputFileError(f"{path}: its header gives '{text}' as {key}; expected True or False; the file is damaged")
+    return text.lower() in ("true", "1")
 
 
 def _whole_numbers(path: Path, fields: dict[str, str], key: str) -> tuple[int, ...]:
