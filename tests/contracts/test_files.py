@@ -75,7 +75,7 @@ def test_settings_survive_json(name: str, size: Size) -> None:
 def test_settings_know_the_multiple_of_the_network(name: str, size: Size) -> None:
     config = method_named(name).config.sized(size)
     with torch.device("meta"):
-        assert config.build(GLIOMA).multiple == config.multiple
+        assert config.build(GLIOMA).multiple == config.multiple == max(config.multiples)
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)

@@ -84,9 +84,16 @@ def test_the_patch_that_made_gradients_random_is_refused() -> None:
     assert Run.of("dropout_unet", "small", {"steps": 1}).patch == (64, 64, 64)
 
 
+def test_a_network_may_divide_its_axes_differently() -> None:
+    settings = {"steps": 1, "window": {"size": (80, 160, 160)}}
+    assert Run.of("ccsd", "paper", {**settings, "patch": (80, 160, 160)}).patch == (80, 160, 160)
+    with pytest.raises(UsageError, match=r"every edge must be a multiple of \(16, 32, 32\) and at least \(64, 128, 128\)"):
+        Run.of("ccsd", "paper", {**settings, "patch": (160, 160, 80)})
+
+
 def test_sizes_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match="method ccsd has no size 'paper'; expected one of tiny, small, base"):
-        Run.of("ccsd", "paper", {"steps": 1})
+    with pytest.raises(UsageError, match="method ccsd has no size 'huge'; expected one of tiny, small, base, paper"):
+        Run.of("ccsd", "huge", {"steps": 1})  # type: ignore[arg-type]
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:

@@ -18,14 +18,17 @@ def list_command(what: Annotated[str, typer.Argument(help="methods, cohorts, tas
 def _listing(what: str) -> list[str]:
     """Return the lines of a list."""
     if what == "methods":
+        import torch
+
         from anymri.domain.task import GLIOMA
         from anymri.methods import METHODS
 
         lines = []
         for entry in METHODS:
-            counts = {s: sum(p.numel() for p in entry.config.sized(s).build(GLIOMA).parameters()) for s in entry.config.sizes}
+            with torch.device("meta"):  # counts without memory
+                counts = {s: sum(p.numel() for p in entry.config.sized(s).build(GLIOMA).parameters()) for s in entry.config.sizes}
             sizes = ", ".join(f"{size} {count / 1e6:.2f} M" for size, count in counts.items())
-            lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<54}{entry.paper}")
+            lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<56}{entry.paper}")
         return lines
     if what == "cohorts":
         from anymri.cohorts import LAYOUTS

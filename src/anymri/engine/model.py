@@ -151,10 +151,9 @@ def _built(path: Path, text: str, tensors: dict[str, Tensor]) -> tuple[WeightsHe
         raise WeightsError(f"{path}: header does not fit this version of anymri: {error}") from None
     if header.format != FORMAT:
         raise WeightsError(f"{path}: format '{header.format}', expected {FORMAT}; use the version of anymri that wrote it")
-    if any(edge % config.multiple for edge in header.window.size):
-        raise WeightsError(
-            f"{path}: window {header.window.size} does not fit the network; every edge must be a multiple of {config.multiple}"
-        )
+    if any(edge % multiple for edge, multiple in zip(header.window.size, config.multiples, strict=True)):
+        of = config.multiple if len(set(config.multiples)) == 1 else config.multiples
+        raise WeightsError(f"{path}: window {header.window.size} does not fit the network; every edge must be a multiple of {of}")
     expected = shapes_of(config, task)  # Compared before memory is taken: a header may claim any size.
     found = {k: tuple(v.shape) for k, v in tensors.items()}
     if expected != found:

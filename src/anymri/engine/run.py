@@ -151,11 +151,13 @@ class Run(BaseModel):
         Normalisation needs two. In bf16 oneDNN's weight gradient of a 3×3×3 convolution on a map of 2×2×2 reads memory that nobody
         wrote: at random, gradients are NaN. On four it does not.
         """
-        multiple = self.method_config.multiple
-        if any(edge % multiple or edge < least * multiple for edge in edges):
+        multiples = self.method_config.multiples
+        if any(edge % multiple or edge < least * multiple for edge, multiple in zip(edges, multiples, strict=True)):
+            alike = len(set(multiples)) == 1
+            of, at_least = (m[0] if alike else m for m in (multiples, tuple(least * m for m in multiples)))
             raise ValueError(
                 f"{name} is {edges}; for this {self.method} with precision {self.precision} "
-                f"every edge must be a multiple of {multiple} and at least {least * multiple}"
+                f"every edge must be a multiple of {of} and at least {at_least}"
             )
 
     @property

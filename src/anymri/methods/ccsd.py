@@ -110,7 +110,12 @@ class CCSDConfig(MethodConfig):
     @property
     def multiple(self) -> int:
         """What spatial sizes must be multiples of."""
-        return max(self.backbone.multiples)
+        return max(self.multiples)
+
+    @property
+    def multiples(self) -> tuple[int, int, int]:
+        """The same along D, H, W."""
+        return self.backbone.multiples
 
     @property
     def backbone(self) -> Backbone:

@@ -66,6 +66,11 @@ class MethodConfig(BaseModel, ABC):
     def multiple(self) -> int:
         """What spatial sizes must be multiples of; known without building anything."""
 
+    @property
+    def multiples(self) -> tuple[int, int, int]:
+        """The same along D, H, W; another than ``multiple`` only where a network divides the axes differently."""
+        return self.multiple, self.multiple, self.multiple
+
     @classmethod
     @abstractmethod
     def sized(cls, size: Size) -> Self:
