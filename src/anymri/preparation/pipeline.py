@@ -16,7 +16,7 @@ import numpy as np
 from anymri.domain.case import Case, Cohort, Source, Split, Study
 from anymri.domain.task import TASKS, Task, task_named
 from anymri.errors import AnymriError, CaseError, LabelSchemeError, OutputError, UsageError
-from anymri.preparation.intensity import CLIP, check_new, foreground_of, normalised
+from anymri.preparation.intensity import CLIP, check_measured, check_new, foreground_of, normalised
 from anymri.preparation.labels import region_bits
 from anymri.preparation.skull import check_stripped
 from anymri.preparation.spatial import check_extent, check_grids, resampled_bits, resampled_inside
@@ -106,6 +106,7 @@ def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[s
         if task.foreground == "brain":
             mask = foreground_of(array)
             check_stripped(turned[n], mask, file=called[n])
+        check_measured(array, mask, file=called[n])
         # Grids that agree within the tolerance count as the first one's: no image is interpolated for a hundredth of a millimetre.
         same = target is start
         arrays[n], masks[n] = (array, mask) if same else resampled_inside(Volume(array, start), mask, target)
