@@ -51,7 +51,7 @@ def published_ablations(tables: Sequence[PublishedTable], *, bootstrap: Bootstra
             for s in series
         ]
         count = len(regions) + 1
-        best = column_best(rows, columns=range(count), higher=[True] * count)
+        best = column_best(rows, among=[table.name] * len(rows), columns=range(count), higher=[True] * count)
         told = (f"Mean over the subsets. {table.data}, {table.protocol}.",)
         found.append(Table(name, title, "variant", (*regions, "mean"), best, (("Dice, %", count),), told, notes.texts))
     return tuple(found)
@@ -107,16 +107,18 @@ def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], name: str
         for s in family
     ]
     first, count = len(fields), len(regions) + 1
-    columns = range(first, first + count)
-    # Variants that were scored on different cases share no best.
-    marked = column_best(rows, columns=columns, higher=[True] * count) if len(among) == 1 else tuple(rows)
+    marked = column_best(rows, among=[s.peers for s in family], columns=range(first, first + count), higher=[True] * count)
     header = (*map(setting_name, fields), *regions, "mean", "seeds")
     groups = (("settings in which they differ", first), ("Dice, %", count), ("", 1))
     method = family[0].measured.method
     notes = (
         "Mean over all subsets; seeds are averaged per case first.",
         INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples),
-        *(() if len(among) == 1 else ("Not all variants were scored on the same cases: none is marked as the best.",)),
+        *(
+            ()
+            if len(among) == 1
+            else ("Not all variants were scored on the same cases: the best is marked among those that were.",)
+        ),
     )
     return Table(name, f"Ablation of {method}", "variant", header, marked, groups, notes)
 

@@ -107,8 +107,9 @@ def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bo
         groups.append(("empty masks b/m/i", len(regions)))
         header += regions
         told.append("Empty masks: in both / in the prediction alone (missed) / in the reference alone (invented).")
+    told += [f"{s.label}: no mean of HD95, some of its values are infinite." for s in series if _is_endless(s)]
     higher = [units[m].higher for m in metrics for _ in range(width)]
-    best = column_best(rows, columns=range(len(higher)), higher=higher)
+    best = column_best(rows, among=[s.peers for s in series], columns=range(len(higher)), higher=higher)
     return Table(name, title, "method", tuple(header), best, tuple(groups), tuple(told), notes.texts)
 
 
@@ -132,7 +133,7 @@ def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | No
         title,
         "method",
         (*regions, *regions),
-        column_best(rows, columns=range(2 * count), higher=[True] * 2 * count),
+        column_best(rows, among=[s.peers for s in shown], columns=range(2 * count), higher=[True] * 2 * count),
         (("AURC, % × modalities", count), ("AURC / (N − 1), %", count)),
         (
             "Trapezoids under the mean over the subsets of each size, for 1 to N modalities; for four: half of the first and last, "
@@ -207,7 +208,9 @@ def seed_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> Ta
             rows.append(Row(f"seed {seed}", tuple(number(e, PERCENT) for e in found), section=own.label))
         spread = [100 * (max(values) - min(values)) for values in zip(*means, strict=True)]
         rows.append(Row("largest − smallest", tuple(Cell(f"{v:.2f}", v) for v in spread), section=own.label, ruled=True))
-    return Table(name, title, "seed", (*regions, "mean"), tuple(rows), (("Dice, %", len(regions) + 1),))
+    covered = [{s.cases for s in own.dice.by_seed.values()} for own in several]
+    notes = ("Not every seed was scored on the same cases.",) if any(len(cases) > 1 for cases in covered) else ()
+    return Table(name, title, "seed", (*regions, "mean"), tuple(rows), (("Dice, %", len(regions) + 1),), notes)
 
 
 def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple[str, str], bootstrap: Bootstrap) -> Table:
@@ -256,6 +259,10 @@ def _contest_cells(of: dict[str, Contest], regions: Sequence[str]) -> tuple[Cell
 
 def _p(p: float) -> Cell:
     return Cell("< 0.0001", p) if p < 1e-4 else Cell(f"{p:.4f}", p) if p == p else Cell(NOTHING)
+
+
+def _is_endless(series: Series) -> bool:
+    return isinstance(series, MeasuredSeries) and series.endless
 
 
 def _empty_cells(series: Series, regions: Sequence[str]) -> list[Cell]:

@@ -67,6 +67,10 @@ _SOURCES = (
     "Published numbers are repeated as they were printed. They come from other cases, splits, trainings and rules of scoring than "
     "what was measured here, and than each other's: no difference between them is tested.",
 )
+_APART = (
+    "What was scored on different cohorts or by different protocols stands in sections of its own: such numbers are not compared "
+    "with each other."
+)
 
 
 def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix: str, bootstrap: Bootstrap) -> list[Section]:
@@ -97,7 +101,8 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
         ("Seeds", (seed_table(measured, name=f"table_seeds{suffix}", title=f"Seeds, {where}"),)),
         ("Empty masks", (empty_table(measured, name=f"table_empties{suffix}", title=f"Empty masks, {where}"),)),
     )
-    said = {"Methods": (_rules(arena),), "Paired tests": refused}
+    rules = (_rules(arena), *((_APART,) if suffix else ()))
+    said = {"Methods": rules, "Paired tests": refused}
     return [
         Section(title if not suffix else f"{title}: {where}", f"{_anchor(title)}{suffix}", said.get(title, ()), kept)
         for title, parts in made

@@ -79,8 +79,8 @@ def comma_separated(table: Table) -> str:
     for row in table.rows:
         line = [row.section] * sections + [row.label]
         for cell, spread in zip(row.cells, wide, strict=True):
-            line.append(cell.text if math.isnan(cell.value) else repr(round(cell.value, 10)))
-            line += ["" if math.isnan(v) else repr(round(v, 10)) for v in (cell.low, cell.high)] if spread else []
+            line.append(cell.text if math.isnan(cell.value) else _digits(cell.value))
+            line += [_digits(v) for v in (cell.low, cell.high)] if spread else []
         writer.writerow(line)
     return stream.getvalue()
 
@@ -132,6 +132,11 @@ def _flat_header(table: Table) -> list[str]:
     """Return the headings of columns with that of their group in front."""
     over = [name for name, span in table.groups for _ in range(span)] or [""] * len(table.header)
     return [f"{group}: {name}" if group else name for group, name in zip(over, table.header, strict=True)]
+
+
+def _digits(value: float) -> str:
+    """Return a number with what a float can be trusted for; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.12g}"
 
 
 def _numeric(table: Table, column: int) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anymri.errors import InputFileError
+from anymri.metrics.protocol import DICE
 from anymri.metrics.scores import COLUMNS, Score, ScoreTable, joined, read_scores
 from anymri.report.trainings import Training, described, differing, is_run, read_training
 
@@ -157,6 +158,9 @@ def _pieces(file: Path, by_weights: Mapping[str, Training]) -> list[_Piece]:
         parts.setdefault((row.method, row.cohort, row.protocol, row.seed, row.run), []).append(row)
     if not parts:
         raise InputFileError(f"{file}: holds no score; expected at least one line below the header")
+    for (method, *_), rows in parts.items():
+        if not any(row.metric == DICE for row in rows):
+            raise InputFileError(f"{file}: has no {DICE} of {method}; expected a table as 'anymri evaluate' writes it")
     return [
         _Piece(file, (method, cohort, protocol), seed, run, ScoreTable(tuple(rows)), by_weights.get(run))
         for (method, cohort, protocol, seed, run), rows in parts.items()

@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from anymri.domain.task import TASKS, Task
-from anymri.errors import UsageError
 from anymri.metrics.pooled import Pooled, pooled
 from anymri.metrics.protocol import DICE
 from anymri.metrics.robustness import Robustness, aurc, robustness
@@ -48,8 +47,8 @@ class MeasuredSeries:
 
     @property
     def peers(self) -> object:
-        """Equal for what may be compared number by number: the same cases, cohort and protocol."""
-        return self.measured.cohort, self.measured.protocol, frozenset(self.dice.sheet.cases)
+        """Equal for what may be compared number by number: the same cases and subsets, cohort and protocol."""
+        return self.measured.cohort, self.measured.protocol, frozenset(self.dice.sheet.cases), self.subsets
 
     @cached_property
     def dice(self) -> Pooled:
@@ -59,11 +58,14 @@ class MeasuredSeries:
     @cached_property
     def distance(self) -> Sheet | None:
         """HD95, its seeds averaged; None if it was not scored or has values that no mean can be made of."""
-        try:
-            found = pooled(self.measured.by_seed, HD95).sheet
-        except UsageError:
+        if self.endless or not all(any(row.metric == HD95 for row in t) for t in self.measured.by_seed.values()):
             return None
-        return None if np.isinf(found.values).any() else found
+        return pooled(self.measured.by_seed, HD95).sheet
+
+    @cached_property
+    def endless(self) -> bool:
+        """Whether some HD95 is infinite, as some protocols have it where a mask is empty."""
+        return any(row.metric == HD95 and math.isinf(row.value) for t in self.measured.by_seed.values() for row in t)
 
     @property
     def subsets(self) -> tuple[str, ...]:

@@ -143,12 +143,21 @@ def with_best(cells: Sequence[Cell], among: Sequence[Hashable], *, higher: bool 
     )
 
 
-def column_best(rows: Iterable[Row], *, columns: Sequence[int], higher: Sequence[bool]) -> tuple[Row, ...]:
-    """Return the rows with the best of each of some columns marked, within each section."""
+def column_best(
+    rows: Iterable[Row], *, among: Sequence[Hashable], columns: Sequence[int], higher: Sequence[bool]
+) -> tuple[Row, ...]:
+    """Return the rows with the best of each of some columns marked.
+
+    Args:
+        rows: To choose from.
+        among: For each row the group that it may be compared in.
+        columns: In which to choose.
+        higher: For each of these whether a higher number is better.
+    """
     made = tuple(rows)
     cells = [list(row.cells) for row in made]
     for column, up in zip(columns, higher, strict=True):
-        marked = with_best([row.cells[column] for row in made], [row.section for row in made], higher=up)
+        marked = with_best([row.cells[column] for row in made], among, higher=up)
         for own, cell in zip(cells, marked, strict=True):
             own[column] = cell
     return tuple(replace(row, cells=tuple(own)) for row, own in zip(made, cells, strict=True))

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from anymri.errors import AnymriError
+from anymri.metrics.statistics import Bootstrap
+from anymri.report.page import write_report
+
+from .made import SUBSETS, write_run, write_scored_run, write_table
+from .test_table import check_latex
+
+FEW = Bootstrap(resamples=100)
+AURC = {
+    "CCSD": ("197.92", "240.02", "263.00"),
+    "ShaSpec": ("191.55", "238.66", "260.23"),
+    "M3AE": ("189.05", "236.88", "260.65"),
+    "mmFormer": ("190.49", "226.24", "253.27"),
+    "MIFPN": ("191.86", "231.52", "258.50"),
+}
+VOID = {"meta", "img", "br", "link"}
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to, its tables' cells, and whether every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.anchors: list[str] = []
+        self.texts: list[str] = []
+        self.alternatives: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        of = dict(attrs)
+        self.addresses += [of[a] for a in ("src", "href") if a in of]
+        self.anchors += [of["id"]] if "id" in of else []
+        if tag == "img":
+            self.alternatives.append(of["alt"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+def cells(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> Path:
+    """A report on two variants of ccsd with two seeds each, a second method, and published numbers."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        write_scored_run(folder / f"both_s{seed}", shift=0.1, seed=seed)
+        write_scored_run(folder / f"neither_s{seed}", seed=seed, hmsd=0.0, dmcd=0.0)
+    write_table(folder / "unet.csv", "dropout_unet", shift=-0.05)
+    write_report([folder], folder / "out", published=["brats2018"], bootstrap=FEW)
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """A report on published numbers alone."""
+    out = tmp_path_factory.mktemp("published") / "report"
+    write_report([], out, published=["brats2018"], bootstrap=FEW)
+    return out
+
+
+def test_published_numbers_alone_give_the_areas_of_the_paper(published):
+    page = Page((published / "index.html").read_text(encoding="utf-8"))
+    rows = {r["method"]: r for r in cells(published / "table_aurc_brats2018.csv")}
+    for method, areas in AURC.items():
+        assert set(areas) <= set(page.texts)
+        found = [f"{float(rows[method][f'AURC, % × modalities: {r}']):.2f}" for r in ("ET", "TC", "WT")]
+        assert tuple(found) == areas
+        normalised = float(rows[method]["AURC / (N − 1), %: WT"])
+        assert normalised == pytest.approx(float(areas[2]) / 3, abs=0.01)
+
+
+def test_published_tables_have_their_footnotes_and_sources(published):
+    text = (published / "report.md").read_text(encoding="utf-8")
+    for said in (
+        "MIFPN's printed TC mean 74.63 differs from the mean of its printed rows, 74.92",
+        "HMSD alone is below neither loss on WT and ET",
+        "WT 86.47 here against 86.44 in Tables 3 and 4",
+        "arXiv:2511.14599v2",
+        "the first 20 % of the sorted names are the test cases",
+    ):
+        assert said in text
+    assert re.search(r"74\.63 \(a\)", text)
+
+
+@pytest.mark.parametrize("name", ["measured", "published"])
+def test_the_page_is_well_formed_and_stands_by_itself(name, request):
+    folder = request.getfixturevalue(name)
+    page = Page((folder / "index.html").read_text(encoding="utf-8"))
+    assert page.open == [] and page.addresses
+    assert all(a.startswith(("data:image/svg+xml;base64,", "#")) for a in page.addresses)
+    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.anchors)
+    assert len(set(page.anchors)) == len(page.anchors)
+    assert all(len(text) > 40 for text in page.alternatives)
+
+
+@pytest.mark.parametrize("name", ["measured", "published"])
+def test_every_table_is_latex_and_csv_and_every_figure_is_svg(name, request):
+    folder = request.getfixturevalue(name)
+    tables = sorted(folder.glob("table_*.tex"))
+    assert len(tables) > 5
+    for path in tables:
+        check_latex(path.read_text(encoding="utf-8"))
+        assert cells(path.with_suffix(".csv"))
+    figures = sorted(folder.glob("figure_*.svg"))
+    assert len(figures) == (3 if name == "measured" else 2)
+    for path in figures:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    assert {p.name for p in folder.iterdir()} == {
+        *("index.html", "report.md"),
+        *(p.name for path in tables for p in (path, path.with_suffix(".csv"))),
+        *(p.name for p in figures),
+    }
+
+
+def test_measured_and_published_stand_side_by_side(measured):
+    rows = cells(measured / "table_subsets_et.csv")
+    assert [r["modalities"] for r in rows] == [*SUBSETS, "mean"]
+    columns = list(rows[0])
+    assert "ET, measured: ccsd: as by default" in columns and "ET, measured: ccsd: as by default, low" in columns
+    assert "ET, measured: dropout_unet" in columns and "ET, published: CCSD, Table 1: MIFPN" in columns
+    assert rows[0]["ET, published: CCSD, Table 1: CCSD"] == "45.48"
+    means = {r["method"]: r for r in cells(measured / "table_means.csv")}
+    assert (
+        means["ccsd: as by default"]["empty masks b/m/i: ET"] == "0/0/30" and means["RFNet"]["empty masks b/m/i: ET"] == "not told"
+    )
+    assert float(means["dropout_unet"]["HD95, mm: WT"]) == pytest.approx(9, abs=0.1)
+
+
+def test_the_best_is_bold_among_what_may_be_compared(measured):
+    text = (measured / "report.md").read_text(encoding="utf-8")
+    table = text[text.index("**Dice, phantoms, protocol anymri: ET**") :]
+    mean = next(line for line in table.splitlines() if line.startswith("| mean"))
+    bold = [c.strip() for c in mean.split("|")[2:-1] if c.strip().startswith("**")]
+    assert len(bold) == 2 and bold[1] == "**62.70**"  # one measured, one published
+
+
+def test_paired_tests_are_of_measured_methods_with_intervals_and_correction(measured):
+    rows = {r["methods"]: r for r in cells(measured / "table_tests.csv")}
+    assert len(rows) == 3
+    row = rows["ccsd: as by default − ccsd: hmsd 0, dmcd 0"]
+    assert 8 < float(row["WT: difference"]) < 12 and float(row["WT: difference, low"]) > 0 and row["WT: cases"] == "6"
+    assert float(row["WT: p"]) == pytest.approx(2 / 2**6) and float(row["WT: p Holm"]) == pytest.approx(9 * 2 / 2**6)
+
+
+def test_variants_are_an_ablation_with_the_settings_in_which_they_differ(measured):
+    rows = {r["variant"]: r for r in cells(measured / "table_ablation_ccsd.csv")}
+    row = rows["ccsd: hmsd 0, dmcd 0"]
+    assert (
+        row["settings in which they differ: hmsd"] == "0"
+        and rows["ccsd: as by default"]["settings in which they differ: dmcd"] == "1"
+    )
+    assert row["seeds"] == "0, 1"
+    seeds = cells(measured / "table_seeds.csv")
+    assert [r["seed"] for r in seeds] == ["seed 0", "seed 1", "largest − smallest"] * 2
+
+
+def test_empty_masks_are_counted(measured):
+    rows = {(r["section"], r["region"]): r for r in cells(measured / "table_empties.csv")}
+    row = rows["dropout_unet", "ET"]
+    assert (row["masks"], row["reference empty"], row["found where nothing is"], row["missed"]) == ("90", "15", "15", "0")
+
+
+def test_the_same_numbers_give_the_same_report(measured, tmp_path):
+    write_report([measured.parent / "unet.csv"], tmp_path / "a", published=["ccsd-table-1"], bootstrap=FEW)
+    write_report([measured.parent / "unet.csv"], tmp_path / "b", published=["ccsd-table-1"], bootstrap=FEW)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_what_may_not_be_compared_is_in_sections_of_its_own(tmp_path):
+    files = [write_table(tmp_path / "a.csv", "x"), write_table(tmp_path / "b.csv", "y", protocol="other")]
+    write_report(files, tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "## Means: phantoms, protocol anymri" in text and "## Means: phantoms, protocol other" in text
+    assert not list((tmp_path / "out").glob("table_tests*"))
+    assert "are not compared with each other" in text
+
+
+def test_methods_on_different_cases_are_not_tested(tmp_path):
+    files = [write_table(tmp_path / "a.csv", "x", cases=range(3)), write_table(tmp_path / "b.csv", "y", cases=range(3, 6))]
+    write_report(files, tmp_path / "out", bootstrap=FEW)
+    assert "x and y were scored on different cases: they are not compared." in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_runs_without_scores_show_their_training(tmp_path):
+    write_report([write_run(tmp_path / "one")], tmp_path / "out", bootstrap=FEW)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *("index.html", "report.md", "table_trainings.csv", "table_trainings.tex", "figure_training.svg")
+    }
+
+
+def test_an_older_report_is_replaced_whole_and_nothing_else_is(tmp_path):
+    out = tmp_path / "out"
+    write_report([], out, published=["brats2018"], bootstrap=FEW)
+    write_report([], out, published=["ccsd-table-6"], bootstrap=FEW)
+    assert not (out / "table_subsets_brats2018.csv").exists() and (out / "table_ccsd_table_6.csv").exists()
+    (out / "thesis.docx").write_text("years of work")
+    with pytest.raises(AnymriError, match="holds 'thesis.docx', which is no part of a report"):
+        write_report([], out, published=["ccsd-table-6"], bootstrap=FEW)
+    assert (out / "thesis.docx").exists()
+
+
+def test_markup_in_names_is_shown_and_not_obeyed(tmp_path):
+    write_report([write_table(tmp_path / "a.csv", "<script>x</script>")], tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_infinite_distances_have_no_mean_and_the_table_says_so(tmp_path):
+    table = tmp_path / "a.csv"
+    write_table(table)
+    lines = table.read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if ",hausdorff_95_mm," in line)
+    start, _, end = lines[place].partition(",hausdorff_95_mm,")
+    lines[place] = f"{start},hausdorff_95_mm,inf,{end.partition(',')[2]}"
+    table.write_text("\n".join(lines) + "\n")
+    write_report([table], tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "m: no mean of HD95, some of its values are infinite." in text and "HD95, mm" not in text
+
+
+def test_the_best_is_not_chosen_among_different_cases(tmp_path):
+    files = [write_table(tmp_path / "a.csv", "x", cases=range(3)), write_table(tmp_path / "b.csv", "y", cases=range(4))]
+    write_report(files, tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert not [line for line in text.splitlines() if line.startswith("|") and "**" in line]

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+
+import pytest
+
+from anymri.metrics.statistics import Estimate
+from anymri.report.formats import comma_separated, dots, latex, markdown
+from anymri.report.table import MILLIMETRES, PERCENT, Cell, Row, Table, column_best, known, number, with_best
+
+TABLE = Table(
+    "table_x",
+    "Dice & more, 50 % of_it",
+    "modalities",
+    ("m_1", "n"),
+    (
+        Row("A", (number(Estimate(0.5, 0.4, 0.6, 3, 0), PERCENT), number(known(0.7), PERCENT, marks="a"))),
+        Row("A+B", (Cell("–"), number(known(0.70004), PERCENT)), marks="b"),
+        Row("mean", (Cell("x | y"), Cell("1", 1.0, best=True)), ruled=True),
+    ),
+    groups=(("measured", 1), ("published", 1)),
+    notes=("a − b ≥ 0 × 2",),
+    footnotes=("first.", "second."),
+    modalities=("A", "B"),
+)
+
+
+def test_numbers_have_the_digits_of_the_field_and_intervals_one_less():
+    cell = number(Estimate(0.12345, 0.1, 0.2, 5, 0), PERCENT)
+    assert (cell.text, cell.interval) == ("12.35", "10.0 to 20.0") and cell.value == pytest.approx(12.345)
+    assert number(known(5.9), MILLIMETRES).text == "5.90" and number(known(5.9), MILLIMETRES).interval == ""
+    assert number(known(None), PERCENT) == Cell("–") or number(known(None), PERCENT).text == "–"
+
+
+def test_the_best_is_marked_within_its_group_as_printed():
+    cells = [number(known(v), PERCENT) for v in (0.5, 0.700001, 0.7, 0.9, None)]
+    marked = with_best(cells, ["x", "x", "x", "y", "x"])
+    assert [c.best for c in marked] == [False, True, True, False, False]  # alone in its group nothing is the best
+    assert [c.best for c in with_best(cells[:3], ["x"] * 3, higher=False)] == [True, False, False]
+
+
+def test_the_best_of_a_column_is_that_of_its_group():
+    rows = [Row(str(v), (number(known(v), PERCENT),)) for v in (0.1, 0.2, 0.3, 0.4)]
+    assert [r.cells[0].best for r in column_best(rows, among="xxyy", columns=[0], higher=[True])] == [False, True, False, True]
+
+
+def test_dots_are_drawn_for_subsets_alone():
+    assert dots(TABLE, "A") == ("●", "○") and dots(TABLE, "A+B") == ("●", "●") and dots(TABLE, "mean") == ()
+
+
+def test_markdown_is_one_table_with_notes_and_letters():
+    lines = markdown(TABLE).splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {4}
+    assert table[2] == "| A | 50.00 [40.0 to 60.0] | 70.00 (a) |" and table[3].startswith("| A+B (b) | – |")
+    assert "**1**" in table[4] and lines[-3:] == ["* a − b ≥ 0 × 2", "* (a) first.", "* (b) second."]
+
+
+def test_csv_has_all_digits_and_columns_for_intervals():
+    rows = list(csv.reader(io.StringIO(comma_separated(TABLE))))
+    assert rows[0] == ["modalities", "measured: m_1", "measured: m_1, low", "measured: m_1, high", "published: n"]
+    assert rows[1] == ["A", "50", "40", "60", "70"] and rows[2] == ["A+B", "–", "", "", "70.004"]
+
+
+def check_latex(text: str) -> None:
+    """Check what LaTeX would stumble over: signs it lacks, braces and environments that do not close, rows of other widths."""
+    assert text.isascii()
+    bare = re.sub(r"\\[\\&%$#_{}]", lambda m: "\\\\" if m[0] == "\\\\" else "", text.split("\n", 1)[1])
+    assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
+    assert not set("%#^~_") & set(re.sub(r"\\label\{[^}]*\}|\}~", "", bare))
+    opened = re.findall(r"\\(begin|end)\{(\w+)\}", bare)
+    assert opened == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
+    columns = len(re.search(r"\\begin\{tabular\}\{([lrc]+)\}", bare)[1])  # type: ignore[index]
+    inside = bare[bare.index("\\toprule") : bare.index("\\bottomrule")]
+    for line in (part for part in inside.splitlines() if part.endswith("\\\\")):
+        spans = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line))
+        assert line.count("&") + 1 + spans == columns, line
+    for rule in re.findall(r"\\cmidrule\(lr\)\{(\d+)-(\d+)\}", bare):
+        assert 1 <= int(rule[0]) <= int(rule[1]) <= columns
+
+
+def test_latex_is_well_formed():
+    text = latex(TABLE)
+    check_latex(text)
+    assert r"$\bullet$ & $\circ$ & 50.00 {\scriptsize [40.0 to 60.0]} & 70.00\textsuperscript{a} \\" in text
+    assert r"\multicolumn{2}{l}{mean}" in text and r"\textbf{1}" in text and r"Dice \& more, 50 \% of\_it" in text
+
+
+def test_an_unknown_sign_does_not_stop_latex():
+    check_latex(latex(Table("t", "é\\~^{}", "x", ("y",), (Row("ü", (Cell("∞", math.nan),), section="s"),))))
