@@ -118,7 +118,7 @@ FAULTY_HEADERS: dict[str, tuple[Header, type[AnymriError], str]] = {
     "no dimensions": (setting("dim", 0, 0), InputFileError, "0 dimensions"),
     "many dimensions": (setting("dim", 9, 0), InputFileError, "9 dimensions"),
     "negative size": (setting("dim", -6, 1), InputFileError, "three positive sizes"),
-    "absurd size": (setting("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1]), InputFileError, "voxels; at most 536870912"),
+    "absurd size": (setting("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1]), InputFileError, "voxels; at most 268435456"),
     "more than the file": (setting("dim", 900, 3), InputFileError, "truncated"),
     "a little more": (setting("dim", 9, 3), InputFileError, "truncated"),
     "two axes": (setting("dim", [2, 6, 56, 1, 1, 1, 1, 1]), ImageContentError, "single slice"),
@@ -243,7 +243,7 @@ def test_memory_is_not_taken_on_the_word_of_a_header(tmp_path: Path) -> None:
     bomb = gzip.compress(bytes(image_bytes()) + bytes(200_000_000), 9)
     path = tmp_path / "bomb.nii.gz"
     path.write_bytes(bomb)
-    claims = put(tmp_path / "claims.nii.gz", image_bytes(change=setting("dim", [3, 800, 800, 800, 1, 1, 1, 1])))
+    claims = put(tmp_path / "claims.nii.gz", image_bytes(change=setting("dim", [3, 640, 640, 640, 1, 1, 1, 1])))
     tracemalloc.start()
     try:
         for faulty in (path, claims):

@@ -16,7 +16,7 @@ from anymri.errors import GridMismatchError, ImageContentError, InputFileError, 
 from anymri.volumes.volume import Affine, Array, Grid, Volume
 from anymri.volumes.writing import replacing
 
-MAX_VOXELS = 2**29  # 812³: larger than any MRI, small enough for one machine.
+MAX_VOXELS = 2**28  # 645³: larger than any MRI, small enough for one machine.
 _MAX_OFFSET = 2**26  # Extensions before the voxels (DICOM headers carried along) stay far below this.
 _TRAILING = 4096  # Bytes of padding, all zero, that a writer may leave behind the voxels.
 _CHUNK = 2**24
@@ -46,6 +46,8 @@ def read_nifti(path: Path | str, *, channel: int | None = None) -> Volume:
     path = Path(path)
     raw, grid, slope, inter = _load(path, channel)
     _check_finite(path, raw)
+    if raw.min() == raw.max():  # Before more memory is taken for it.
+        raise _constant(path, float(raw[0, 0, 0]) * slope + inter)
     with np.errstate(over="ignore", invalid="ignore"):
         array = raw.astype(np.float32)
         if (slope, inter) != (1.0, 0.0):
@@ -55,8 +57,7 @@ def read_nifti(path: Path | str, *, channel: int | None = None) -> Volume:
     if not np.isfinite([low, high]).all():
         raise ImageContentError(f"{path}: holds values beyond the range of float32; expected intensities; export the image again")
     if low == high:
-        what = "all voxels are zero" if low == 0 else f"all voxels are {low:g}"
-        raise ImageContentError(f"{path}: {what}; expected an image; check that the right file was given")
+        raise _constant(path, low)
     if not _MAGNITUDE[0] <= max(-low, high) <= _MAGNITUDE[1]:
         raise ImageContentError(f"{path}: its voxels reach from {low:g} to {high:g}; expected intensities; export the image again")
     return Volume(array, grid)
@@ -334,6 +335,11 @@ def _skip(path: Path, file: io.BufferedIOBase, count: int, expected: int) -> Non
         if not got:
             raise InputFileError(f"{path}: is truncated; expected {expected} bytes after decompression; copy or download it again")
         count -= got
+
+
+def _constant(path: Path, value: float) -> ImageContentError:
+    what = "all voxels are zero" if value == 0 else f"all voxels are {value:g}"
+    return ImageContentError(f"{path}: {what}; expected an image; check that the right file was given")
 
 
 def _check_finite(path: Path, array: Array) -> None:
