@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,13 @@ import numpy as np
 
 from anymri.domain.case import Case, Lattice, Split
 from anymri.errors import CaseError, OutputError
+from anymri.volumes.nifti import MAX_VOXELS
 from anymri.volumes.volume import Array, Box, Grid, Volume
 from anymri.volumes.writing import replacing, write_text
 
 STEP = 1.0 / 64.0  # What an intensity is rounded to by the preparation, so that int16 holds it without loss.
-_CASES = "cases"
+_CASES, _IMAGE, _LABELS, _TRUTH = "cases", "image.b2nd", "labels.b2nd", "truth.b2nd"
+_MAX_JSON = 2**26  # Bytes; a hundred thousand cases take a tenth of it.
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,58 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def parsed_json(path: Path) -> dict[str, Any]:
+    """Return what a file of JSON holds, an object; a mark of UTF-8 before it does not matter.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no JSON, not an object, names a key twice, or is larger or deeper than any record.
+    """
+    if path.stat().st_size > _MAX_JSON:
+        raise ValueError(f"{path.stat().st_size} bytes, more than any record has")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_distinct)
+    except RecursionError:
+        raise ValueError("nested deeper than any record") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{type(content).__name__} instead of an object")
+    return content
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key '{next(n for n in names if names.count(n) > 1)}' twice")
+    return content
+
+
 def _read_json(path: Path, what: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return parsed_json(path)
     except FileNotFoundError:
         raise CaseError(f"{path}: not found; expected {what}; run 'anymri prepare' first") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read ({error.strerror or error}); expected {what}; prepare it again") from error
+    except ValueError as error:
         raise CaseError(f"{path}: cannot be read ({error}); expected {what}; prepare it again") from error
-    if not isinstance(content, dict):
-        raise CaseError(f"{path}: holds {type(content).__name__}; expected {what}; prepare it again")
-    return content
+
+
+def _checked(content: dict[str, Any], key: str, kind: type[Any]) -> Any:
+    if not isinstance(content[key], kind):
+        raise ValueError(f"{key} is {type(content[key]).__name__}, not {kind.__name__}")
+    return content[key]
+
+
+def _texts(content: dict[str, Any], key: str) -> tuple[str, ...]:
+    found = _checked(content, key, list)
+    if not all(isinstance(n, str) for n in found) or len(set(found)) < len(found):
+        raise ValueError(f"{key} is not a list of different names")
+    return tuple(found)
+
+
+def _optional(content: dict[str, Any], key: str) -> str | None:
+    return None if content[key] is None else _checked(content, key, str)
 
 
 def _store(path: Path, array: Array, chunk: tuple[int, ...], block: tuple[int, ...]) -> None:
@@ -126,11 +172,11 @@ def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | 
     """
     with replacing(folder) as temporary:
         temporary.mkdir()
-        _store(temporary / "image.b2nd", np.rint(image_MDHW / STEP).astype(np.int16), (1, 64, 64, 64), (1, 32, 32, 32))
+        _store(temporary / _IMAGE, np.rint(image_MDHW / STEP).astype(np.int16), (1, 64, 64, 64), (1, 32, 32, 32))
         if labels_DHW is not None:
-            _store(temporary / "labels.b2nd", labels_DHW.astype(np.uint8), (64, 64, 64), (32, 32, 32))
+            _store(temporary / _LABELS, labels_DHW.astype(np.uint8), (64, 64, 64), (32, 32, 32))
         if truth is not None:
-            _store(temporary / "truth.b2nd", truth.astype(np.uint8), (64, 64, 64), (32, 32, 32))
+            _store(temporary / _TRUTH, truth.astype(np.uint8), (64, 64, 64), (32, 32, 32))
         text = json.dumps(dataclasses.asdict(case), indent=2, ensure_ascii=False)
         (temporary / "case.json").write_text(text + "\n", encoding="utf-8")
 
@@ -145,46 +191,64 @@ def read_case(folder: Path) -> Case:
     content = _read_json(path, "a prepared case")
     try:
         return Case(
-            name=content["name"],
-            task=content["task"],
-            modalities=tuple(content["modalities"]),
-            known_regions=tuple(content["known_regions"]),
+            name=_checked(content, "name", str),
+            task=_checked(content, "task", str),
+            modalities=_texts(content, "modalities"),
+            known_regions=_texts(content, "known_regions"),
             grid=_lattice(content["grid"]),
             native=_lattice(content["native"]),
-            scheme=content["scheme"],
-            sources=content["sources"],
-            intensity=content["intensity"],
-            steps=tuple(content["steps"]),
-            version=content["version"],
+            scheme=_optional(content, "scheme"),
+            sources=_sources(content),
+            intensity=_checked(content, "intensity", dict),
+            steps=tuple(_checked(content, "steps", list)),
+            version=_checked(content, "version", str),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); delete the folder and prepare it again") from error
 
 
 def _lattice(content: dict[str, Any]) -> Lattice:
-    d, h, w = (int(n) for n in content["shape"])
+    shape = tuple(content["shape"])
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape) or math.prod(shape) > MAX_VOXELS:
+        raise ValueError("a shape that is not three positive sizes")
     rows = tuple(tuple(float(v) for v in row) for row in content["affine"])
     if len(rows) != 4 or any(len(row) != 4 for row in rows):
-        raise ValueError("the affine is not 4 by 4")
-    return Lattice((d, h, w), rows)  # type: ignore[arg-type]
+        raise ValueError("an affine that is not 4 by 4")
+    if not np.isfinite(rows).all() or not abs(np.linalg.det(np.array(rows)[:3, :3])) > 0:
+        raise ValueError("an affine that is not finite or has no inverse")
+    return Lattice((shape[0], shape[1], shape[2]), rows)  # type: ignore[arg-type]
 
 
-def _open(folder: Path, name: str) -> Any:
-    path = folder / name
-    if not path.is_file():
-        raise CaseError(f"{path}: not found; the prepared case has none, or is incomplete: delete the folder and prepare it again")
-    try:
-        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CaseError(f"{path}: damaged ({error}); delete the case's folder and prepare it again") from error
+def _sources(content: dict[str, Any]) -> dict[str, dict[str, str | int | None]]:
+    sources = _checked(content, "sources", dict)
+    if not all(isinstance(s, dict) and {"file", "channel", "sha256"} <= s.keys() for s in sources.values()):
+        raise ValueError("sources without file, channel and sha256")
+    return sources
 
 
 def _read(folder: Path, name: str, where: tuple[slice, ...]) -> Array:
-    stored = _open(folder, name)
+    """Return a part of an array, if it is what case.json says of it."""
+    path, case = folder / name, read_case(folder)
+    if not path.is_file():
+        raise CaseError(f"{path}: not found; the prepared case has none, or is incomplete: delete the folder and prepare it again")
+    kind, shape = {
+        _IMAGE: (np.dtype(np.int16), (len(case.modalities), *case.grid.shape)),
+        _LABELS: (np.dtype(np.uint8), case.grid.shape),
+        _TRUTH: (np.dtype(np.uint8), case.native.shape),
+    }[name]
     try:
-        return np.asarray(stored[where])
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CaseError(f"{folder / name}: damaged ({error}); delete the case's folder and prepare it again") from error
+        stored: Any = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        found = _shown(stored.dtype, stored.shape) if isinstance(stored, blosc2.NDArray) else type(stored).__name__
+        expected = _shown(kind, shape)
+        if found == expected:  # Before memory is taken for it.
+            return np.asarray(stored[where])
+    except Exception as error:  # noqa: BLE001  (whatever a damaged file makes the library raise)
+        raise CaseError(f"{path}: damaged ({error}); delete the case's folder and prepare it again") from error
+    raise CaseError(f"{path}: holds {found}, its case.json says {expected}; delete the case's folder and prepare it again")
+
+
+def _shown(kind: Any, shape: tuple[int, ...]) -> str:
+    return f"{kind} {'x'.join(map(str, shape))}"
 
 
 def read_image(folder: Path, box: Box | None = None) -> Array:
@@ -194,7 +258,7 @@ def read_image(folder: Path, box: Box | None = None) -> Array:
         CaseError: If they are missing or damaged.
     """
     where = (slice(None), *(box or (slice(None),) * 3))
-    return _read(folder, "image.b2nd", where).astype(np.float32) * np.float32(STEP)
+    return _read(folder, _IMAGE, where).astype(np.float32) * np.float32(STEP)
 
 
 def read_labels(folder: Path, box: Box | None = None) -> Array:
@@ -203,12 +267,12 @@ def read_labels(folder: Path, box: Box | None = None) -> Array:
     Raises:
         CaseError: If the case has no reference or it is damaged.
     """
-    return _read(folder, "labels.b2nd", box or (slice(None),) * 3)
+    return _read(folder, _LABELS, box or (slice(None),) * 3)
 
 
 def has_labels(folder: Path) -> bool:
     """Return whether a prepared case has a reference."""
-    return (folder / "labels.b2nd").is_file()
+    return (folder / _LABELS).is_file()
 
 
 def read_truth(folder: Path) -> Volume:
@@ -217,7 +281,7 @@ def read_truth(folder: Path) -> Volume:
     Raises:
         CaseError: If the case has no reference or it is damaged.
     """
-    return Volume(_read(folder, "truth.b2nd", (slice(None),) * 3), Grid.from_lattice(read_case(folder).native))
+    return Volume(_read(folder, _TRUTH, (slice(None),) * 3), Grid.from_lattice(read_case(folder).native))
 
 
 def list_cases(prepared: Path) -> tuple[Path, ...]:
@@ -253,13 +317,13 @@ def read_cohort(prepared: Path) -> tuple[CohortRecord, Split]:
     content = _read_json(path, "a prepared cohort")
     try:
         record = CohortRecord(
-            name=str(content["name"]),
-            task=str(content["task"]),
-            cases=tuple(str(n) for n in content["cases"]),
-            scheme=content["scheme"],
-            left_out=tuple((str(p), str(reason)) for p, reason in content["left_out"]),
-            licence=str(content["licence"]),
-            citation=str(content["citation"]),
+            name=_checked(content, "name", str),
+            task=_checked(content, "task", str),
+            cases=_texts(content, "cases"),
+            scheme=_optional(content, "scheme"),
+            left_out=tuple((str(p), str(reason)) for p, reason in _checked(content, "left_out", list)),
+            licence=_checked(content, "licence", str),
+            citation=_checked(content, "citation", str),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); run 'anymri prepare' again") from error
@@ -288,7 +352,8 @@ def read_split(path: Path) -> Split:
     if not all(isinstance(part, list) and all(isinstance(n, str) for n in part) for part in lists):
         raise CaseError(f"{path}: does not describe folds; expected {expected}")
     names: list[str] = [n for part in lists for n in part]
-    twice = sorted({n for n in names if names.count(n) > 1})
+    twice = sorted(n for n, count in Counter(names).items() if count > 1)
     if twice:
-        raise CaseError(f"{path}: {', '.join(twice[:5])} stands in it more than once; every case belongs to one fold")
+        shown = ", ".join(n[:80] for n in twice[:3])
+        raise CaseError(f"{path}: {shown} stands in it more than once; every case belongs to one fold")
     return Split(tuple(tuple(part) for part in lists[:-1]), tuple(lists[-1]))
