@@ -80,7 +80,8 @@ def folded(text: str) -> str:
 
 def modality_called(text: str, task: Task) -> Modality | None:
     """Return the modality of a task that a word stands for; None if the word is not known."""
-    if text.strip().rstrip(")]} ").endswith("-"):  # "T1 C-", "T1 (-)": without contrast, which the letters alone do not say.
+    # Signs that change what the letters say: "T1 C-" is without contrast, "T2*" another weighting.
+    if "*" in text or text.strip().rstrip(")]} ").endswith("-"):
         return None
     word = folded(text)
     for modality in task.modalities:

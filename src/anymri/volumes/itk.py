@@ -52,7 +52,7 @@ _SPACES = {
 
 @dataclass(frozen=True)
 class _Header:
-    """What must be known before ITK may read: by which reader, sizes in the file's order, which of them are space, where the data is."""
+    """What must be known before ITK may read: reader, sizes in the order of the file, which are space, where the data is."""
 
     reader: str
     sizes: tuple[int, ...]
@@ -271,10 +271,10 @@ def _nrrd_header(path: Path, text: bytes) -> _Header:
     sizes = _whole_numbers(path, fields, "sizes")
     directions = fields.get("space directions", "").replace("none", "(none)")
     axes = re.findall(r"\(([^)]*)\)", directions)
-    if fields.get("space", "").lower() not in _SPACES or len(axes) != len(sizes):
+    if fields.get("space", "").lower() not in _SPACES or len(axes) != len(sizes) or not fields.get("space origin"):
         raise GridMismatchError(
             f"{path}: its header gives no orientation that is understood (space: {fields.get('space') or 'none'}); "
-            "expected LPS, RAS or LAS with a direction for every axis; export the image again"
+            "expected LPS, RAS or LAS with an origin and a direction for every axis; export the image again"
         )
     spatial = tuple(i for i, axis in enumerate(axes) if axis != "none")
     encoding = fields.get("encoding", "raw").lower()
@@ -325,6 +325,9 @@ def _check_data(path: Path, file: BufferedReader, header: _Header, size: int) ->
     if expected is not None and stored > expected + _TRAILING:
         raise InputFileError(f"{path}: holds {stored - expected} bytes more than its header accounts for; the header is wrong")
     if not header.packed:
+        file.seek(header.start + header.bytes)
+        if file.read().strip(b"\0\r\n"):
+            raise InputFileError(f"{path}: holds more voxels than its header accounts for; the header is wrong")
         return
     file.seek(header.start)
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # Of zlib (MetaImage) or gzip (NRRD), as the data says.
