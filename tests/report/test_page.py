@@ -241,6 +241,19 @@ def test_infinite_distances_have_no_mean_and_the_table_says_so(tmp_path):
     assert "m: no mean of HD95, some of its values are infinite." in text and "HD95, mm" not in text
 
 
+def test_values_without_a_number_are_counted(tmp_path):
+    table = tmp_path / "a.csv"
+    write_table(table)
+    lines = table.read_text().splitlines()
+    place = next(i for i, line in enumerate(lines) if ",dice," in line)
+    start, _, end = lines[place].partition(",dice,")
+    lines[place] = f"{start},dice,nan,{end.partition(',')[2]}"
+    table.write_text("\n".join(lines) + "\n")
+    write_report([table], tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "m: 1 values of Dice have no number under this protocol and are in no mean." in text
+
+
 def test_the_best_is_not_chosen_among_different_cases(tmp_path):
     files = [write_table(tmp_path / "a.csv", "x", cases=range(3)), write_table(tmp_path / "b.csv", "y", cases=range(4))]
     write_report(files, tmp_path / "out", bootstrap=FEW)

@@ -31,7 +31,7 @@ from anymri.report.table import (
 _WIDEST = 6  # Methods per region that one table can hold side by side.
 _ALL_PAIRS = 4  # Methods up to which each is compared with each.
 _POINTS = Unit("points", 100.0, 2)
-_P = Unit("", 1.0, 4)
+_NAMES = {DICE: "Dice", HD95: "HD95"}
 INTERVALS = "Small print: {level:g} % interval, bootstrap over cases ({resamples} resamples). Published numbers come without."
 
 
@@ -100,14 +100,14 @@ def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bo
             cells += _empty_cells(own, regions)
         rows.append(Row(own.label, tuple(cells), section=own.group, marks=notes.of_row(own)))
     width = len(regions) + 1
-    groups = [({DICE: "Dice, %", HD95: "HD95, mm"}[m], width) for m in metrics]
+    groups = [(f"{_NAMES[m]}, {units[m].name}", width) for m in metrics]
     header = [*regions, "mean"] * len(metrics)
     told = [INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples)] if measured else []
     if measured:
         groups.append(("empty masks b/m/i", len(regions)))
         header += regions
         told.append("Empty masks: in both / in the prediction alone (missed) / in the reference alone (invented).")
-    told += [f"{s.label}: no mean of HD95, some of its values are infinite." for s in series if _is_endless(s)]
+    told += [said for s in series if isinstance(s, MeasuredSeries) for said in _undefined(s, regions, metrics)]
     higher = [units[m].higher for m in metrics for _ in range(width)]
     best = column_best(rows, among=[s.peers for s in series], columns=range(len(higher)), higher=higher)
     return Table(name, title, "method", tuple(header), best, tuple(groups), tuple(told), notes.texts)
@@ -261,8 +261,16 @@ def _p(p: float) -> Cell:
     return Cell("< 0.0001", p) if p < 1e-4 else Cell(f"{p:.4f}", p) if p == p else Cell(NOTHING)
 
 
-def _is_endless(series: Series) -> bool:
-    return isinstance(series, MeasuredSeries) and series.endless
+def _undefined(series: MeasuredSeries, regions: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Return what must be known of values that no mean can be made of."""
+    told = [f"{series.label}: no mean of HD95, some of its values are infinite."] if series.endless else []
+    for metric in metrics:
+        count = series.mean(regions, metric).undefined
+        if count:
+            told.append(
+                f"{series.label}: {count} values of {_NAMES[metric]} have no number under this protocol and are in no mean."
+            )
+    return told
 
 
 def _empty_cells(series: Series, regions: Sequence[str]) -> list[Cell]:

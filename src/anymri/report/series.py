@@ -132,7 +132,7 @@ class PublishedSeries:
     @property
     def group(self) -> str:
         """Heading over the methods it stands beside."""
-        return f"published: {self.table.title}"
+        return f"published: {self.table.title.partition(':')[0]}"
 
     @property
     def peers(self) -> object:
