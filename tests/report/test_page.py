@@ -156,6 +156,13 @@ def test_the_best_is_bold_among_what_may_be_compared(measured):
     assert len(bold) == 2 and bold[1] == "**62.70**"  # one measured, one published
 
 
+def test_a_footnote_stands_where_its_region_is_shown(measured):
+    assert (
+        "74.92" in (measured / "table_subsets_tc.tex").read_text()
+        and "74.92" not in (measured / "table_subsets_et.tex").read_text()
+    )
+
+
 def test_paired_tests_are_of_measured_methods_with_intervals_and_correction(measured):
     rows = {r["methods"]: r for r in cells(measured / "table_tests.csv")}
     assert len(rows) == 3

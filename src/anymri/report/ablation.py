@@ -38,7 +38,8 @@ def published_ablations(tables: Sequence[PublishedTable], *, bootstrap: Bootstra
         if table.subsets:
             found += subset_tables(series, name=name, title=title, bootstrap=bootstrap)
             continue
-        regions, notes = regions_of(series), notes_of(series)
+        regions = regions_of(series)
+        notes = notes_of(series, regions)
         rows = [
             Row(
                 s.label,

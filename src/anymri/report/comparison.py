@@ -61,10 +61,12 @@ class Notes:
         return "".join(letter(i) for i, (name, note) in enumerate(self.places) if name == series.table.name and concerns(note))
 
 
-def notes_of(series: Sequence[Series]) -> Notes:
-    """Return the footnotes of all published tables among these, each once."""
+def notes_of(series: Sequence[Series], regions: Sequence[str]) -> Notes:
+    """Return the footnotes of all published tables among these that concern the regions shown, each once."""
     tables: dict[str, PublishedTable] = {s.table.name: s.table for s in series if isinstance(s, PublishedSeries)}
-    places = tuple((t.name, note) for t in tables.values() for note in t.footnotes)
+    places = tuple(
+        (t.name, note) for t in tables.values() for note in t.footnotes if not note.regions or set(note.regions) & set(regions)
+    )
     sources = len(tables) > 1
     texts = tuple(f"{tables[name].title}: {note.text}" if sources else note.text for name, note in places)
     return Notes(texts, places)
@@ -86,7 +88,8 @@ def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bo
     """Return Table 2 of the field: methods × Dice and HD95 of every region, mean over subsets; and how many masks were empty."""
     if not series:
         return None
-    regions, notes = regions_of(series), notes_of(series)
+    regions = regions_of(series)
+    notes = notes_of(series, regions)
     units = {DICE: PERCENT, HD95: MILLIMETRES}
     metrics = [m for m in units if any(number(s.mean((r,), m), units[m]).text != NOTHING for s in series for r in regions)]
     measured = any(isinstance(s, MeasuredSeries) for s in series)
@@ -214,7 +217,7 @@ def seed_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> Ta
 
 
 def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple[str, str], bootstrap: Bootstrap) -> Table:
-    notes, task = notes_of(series), task_of(series)
+    notes, task = notes_of(series, regions), task_of(series)
     subsets = subset_order(s for own in series for s in own.subsets)
     columns = [(own, region) for region in regions for own in series]
     among = [(region, own.peers) for own, region in columns]
