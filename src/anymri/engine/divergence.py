@@ -4,7 +4,7 @@ The level of the loss is the median of its last 25 steps. It has run away if it 
 
 * a multiple of that lowest level (``Run.runaway``),
 * a fifth of the level at the start, so that small losses may vary, and
-* three times the spread of single steps, so that losses around zero may.
+* five times the spread of single steps, so that losses around zero may.
 
 Half of that rise, in as few as 7 steps, is a doubt: no checkpoint is written while it lasts, so the last one is from before.
 """
@@ -17,7 +17,7 @@ from statistics import median
 WINDOW = 25
 GLANCE = 7
 START_SHARE = 0.2
-SPREADS = 3.0
+SPREADS = 5.0
 PATIENCE = 100  # Steps after which a doubt that was not confirmed is dropped: the level is merely higher.
 
 

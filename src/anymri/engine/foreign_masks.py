@@ -41,7 +41,7 @@ class FoundMasks:
 
     Attributes:
         method: Name of the folder, which stands for whoever made the masks.
-        masks: Case → subset it was made from → file; cases in the order given, those without a mask left out.
+        masks: Case → subset it was made from → file; cases in the order given, subsets in the canonical one.
         without: Cases that have no mask.
         unmatched: Files that belong to no case, each with the reason.
     """
@@ -90,7 +90,7 @@ def find_masks(source: Path, cases: Sequence[Path], task: Task) -> FoundMasks:
             unmatched.append((path, f"made from {subset}, but the prepared case has {whole[case]} alone"))
         elif (other := found[case].setdefault(subset or whole[case], path)) is not path:
             raise UsageError(f"{other} and {path}: both are masks of case {case} from {subset or whole[case]}; remove one")
-    masks = {name: masks for name, masks in found.items() if masks}
+    masks = {name: {s: made[s] for s in printed.values() if s in made} for name, made in found.items() if made}
     if not masks:
         reason = f" ({unmatched[0][0].name}: {unmatched[0][1]})" if unmatched else ""
         named = ", ".join(list(whole)[:3])

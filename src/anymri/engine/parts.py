@@ -18,7 +18,14 @@ def parts_of(run: Run, split: Split) -> Parts:
         UsageError: If a listed case is not there, the fold does not exist or too few cases are left.
     """
     if run.cases is not None:
-        return _listed(run.cases, split)
+        if missing := missing_cases(run, split):
+            raise UsageError(
+                f"{len(missing)} of {len(run.cases.all)} cases that this run lists are not among the prepared ones with a "
+                f"reference: {', '.join(missing)}; prepare them, or take them out"
+            )
+        if not run.cases.train:
+            raise UsageError("this run lists no case to train on; prepare cases of its split")
+        return run.cases
     test = split.test(run.fold) if run.fold is not None else ()
     names = split.train(run.fold) if run.fold is not None else tuple(n for f in split.folds for n in f) + split.train_only
     whole = [n for n in names if n not in set(split.train_only)]
@@ -33,20 +40,12 @@ def parts_of(run: Run, split: Split) -> Parts:
     return Parts(train=tuple(n for n in names if n not in validation), validation=validation, test=test)
 
 
-def without_missing(parts: Parts, there: Collection[str]) -> Parts:
-    """Return the parts with what is not there taken out."""
-    return Parts(**{part: tuple(n for n in names if n in there) for part, names in parts.model_dump().items()})
-
-
-def _listed(parts: Parts, split: Split) -> Parts:
+def missing_cases(run: Run, split: Split) -> tuple[str, ...]:
+    """Return the cases that the run lists and the cohort does not have, in the run's order."""
     there = {n for names in (*split.folds, split.train_only) for n in names}
-    listed = [n for names in parts.model_dump().values() for n in names]
-    missing = [n for n in listed if n not in there]
-    if missing:
-        raise UsageError(
-            f"{len(missing)} of {len(listed)} cases that this run lists are not among the prepared ones with a "
-            f"reference: {', '.join(missing)}; prepare them, or add --allow-missing to go on without them"
-        )
-    if not parts.train:
-        raise UsageError("this run lists no case to train on; prepare cases of its split")
-    return parts
+    return tuple(n for n in run.cases.all if n not in there) if run.cases is not None else ()
+
+
+def without_missing(parts: Parts, missing: Collection[str]) -> Parts:
+    """Return the parts with what is missing taken out."""
+    return Parts(**{part: tuple(n for n in names if n not in missing) for part, names in parts.model_dump().items()})

@@ -49,11 +49,15 @@ class Parts(BaseModel):
     validation: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
 
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every case."""
+        return (*self.train, *self.validation, *self.test)
+
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        names = (*self.train, *self.validation, *self.test)
-        if len(set(names)) < len(names):
-            twice = sorted({n for n in names if names.count(n) > 1})
+        if len(set(self.all)) < len(self.all):
+            twice = sorted({n for n in self.all if self.all.count(n) > 1})
             raise ValueError(f"case {twice[0]} is listed more than once; a case serves one purpose")
         return self
 
