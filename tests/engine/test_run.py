@@ -36,7 +36,7 @@ def test_settings_of_the_method_are_completed() -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no budget": ({"steps": None}, "exactly one of steps and minutes is the budget"),
     "two budgets": ({"minutes": 1.0}, "exactly one of steps and minutes is the budget"),
-    "unknown method": ({"method": "nothing"}, "method 'nothing' is unknown; expected one of ccsd"),
+    "unknown method": ({"method": "nothing"}, "method 'nothing' is unknown; expected one of adamm, ccsd"),
     "unknown task": ({"task": "heart"}, "task 'heart' is unknown; expected one of glioma"),
     "unknown setting": ({"learning_speed": 1}, "setting 'learning_speed': Extra inputs are not permitted; found 1"),
     "wrong value": ({"optimiser": "lion"}, "setting 'optimiser': Input should be 'adamw', 'adam' or 'sgd'; found 'lion'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,10 +35,15 @@ def train(
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any field of the run, JSON values.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything.")] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without listed cases that are not there.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Train a method or a recipe on prepared cases and leave weights, checkpoints, a log and a record."""
+    """Train a method or a recipe on prepared cases and leave weights, checkpoints, a log and a record.
+
+    A recipe that is a set of runs trains and scores them one after the other, each in a folder of its own.
+    """
     from anymri.engine.inference import device_named
+    from anymri.engine.run import Run
     from anymri.engine.training import train as train_run
     from anymri.weights import named
 
@@ -47,6 +53,10 @@ def train(
     repeats = again is not None and again != out
     chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}
     run = _run(name, again, chosen, settings or [], repeats=repeats)
+    if not isinstance(run, Run):
+        _train_all({n: _with_cases(r, data, allow_missing) for n, r in run.items()}, data, out, resume=resume, device=device)
+        return
+    run = _with_cases(run, data, allow_missing)
     print(
         f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, "
         f"fold {run.fold}, seed {run.seed}"
@@ -86,22 +96,79 @@ def _as_recorded(again: Path, content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(name: str | None, again: Path | None, chosen: dict[str, Any], settings: list[str], *, repeats: bool) -> Run:
-    """Return the run that was asked for: a recipe or a record, changed by options."""
-    import json
+def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, device: str) -> None:
+    """Train and score the runs of a set; say which failed."""
+    from anymri.compare import SCORES, Means, compare
+    from anymri.engine.inference import device_named
+    from anymri.engine.run import RunFolder
+    from anymri.metrics.protocol import PROTOCOLS
 
-    from anymri.engine.run import RunFolder, checked_run
+    begun = [n for n in runs if RunFolder(out / n).record.exists()]
+    if begun and not resume:
+        raise UsageError(f"{out}: holds runs already ({begun[0]}); add --resume to go on with them, or choose another folder")
+    with progress_bar("comparing", 1000 * len(runs)) as advance:
+        place = {name: 1000 * i for i, name in enumerate(runs)}
+        means = Means(
+            PROTOCOLS[0], device_named(device), lambda n, what, share: advance(place[n] + int(1000 * share), f"{n}: {what}")
+        )
+        outcomes = compare(runs, data, out, means=means)
+    failed = [o for o in outcomes if o.reason]
+    for outcome in outcomes:
+        print(f"failed: {outcome.name}: {outcome.reason}" if outcome.reason else f"scores in {outcome.folder / SCORES}")
+    if failed:
+        raise UsageError(f"{len(failed)} of {len(runs)} runs failed; the same command with --resume tries them again")
+    print(f"'anymri report {out} --out DIR' makes tables and figures of them")
+
+
+def _with_cases(run: Run, data: Path, allow_missing: bool) -> Run:
+    """Return the run without the listed cases that are not there, if that is allowed; else name each of them and refuse."""
+    from anymri.engine.parts import missing_cases, without_missing
+    from anymri.volumes.store import read_cohort
+
+    missing = missing_cases(run, read_cohort(data)[1])
+    if not missing or run.cases is None:
+        return run
+    if not allow_missing:
+        for name in missing:
+            print(f"missing: {name}", file=sys.stderr)
+        raise UsageError(
+            f"{data}: {len(missing)} cases that the run lists are not among the prepared ones with a reference (named above); "
+            "prepare them, add --allow-missing to go on without them, or choose a fold of your own with --fold"
+        )
+    print(f"{len(missing)} listed cases are not there and are left out", file=sys.stderr)
+    return run.model_copy(update={"cases": without_missing(run.cases, missing)})
+
+
+def _run(
+    name: str | None, again: Path | None, chosen: dict[str, Any], settings: list[str], *, repeats: bool
+) -> Run | Mapping[str, Run]:
+    """Return the run that was asked for, or the runs of a set: a recipe or a record, changed by options."""
+    from anymri.engine.run import Run, RunFolder
     from anymri.recipes import run_named
 
     if (name is None) == (again is None):
         raise UsageError("give either a method or recipe, or --from RUN")
     if chosen["steps"] is not None and chosen["minutes"] is not None:
         raise UsageError("give --steps or --minutes, not both")
-    content = (RunFolder(again).read_run() if again else run_named(name or "")).model_dump(mode="json")
-    if again is not None and repeats:
-        content |= _as_recorded(again, content)
+    if again is not None:
+        content = RunFolder(again).read_run().model_dump(mode="json")
+        return _changed(content | (_as_recorded(again, content) if repeats else {}), chosen, settings)
+    found = run_named(name or "")
+    if isinstance(found, Run):
+        return _changed(found.model_dump(mode="json"), chosen, settings)
+    return {n: _changed(r.model_dump(mode="json"), chosen, settings) for n, r in found.items()}
+
+
+def _changed(content: dict[str, Any], chosen: dict[str, Any], settings: list[str]) -> Run:
+    """Return a run with what the options say; a fold takes the place of listed cases."""
+    import json
+
+    from anymri.engine.run import checked_run
+
     if chosen["init"] is not None:
         content["init_sha256"] = None
+    if chosen["fold"] is not None:
+        content["cases"] = None
     if chosen["steps"] is not None or chosen["minutes"] is not None:
         content |= {"steps": None, "minutes": None}
     content |= {field: value for field, value in chosen.items() if value is not None}

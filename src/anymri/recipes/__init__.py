@@ -1,4 +1,4 @@
-"""Named runs: functions that return a Run. To add one: write the function and a line here."""
+"""Named runs: functions that return a Run, or several by name that belong together. A new one is a function and a line here."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from types import MappingProxyType
 from anymri.engine.run import Run
 from anymri.errors import UsageError
 from anymri.methods import METHODS
-from anymri.recipes import shipped
+from anymri.recipes import ccsd, shipped
 from anymri.recipes.default import default
 
-RECIPES: Mapping[str, Callable[[], Run]] = MappingProxyType(
+Recipe = Callable[[], Run] | Callable[[], Mapping[str, Run]]
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
+        "ccsd.brats2018": ccsd.brats2018,
+        "ccsd.brats2020": ccsd.brats2020,
+        "ccsd.table1": ccsd.table1,
+        **ccsd.TABLE_SETS,
         "shipped.ccsd_small": shipped.ccsd_small,
         "shipped.dropout_unet_small": shipped.dropout_unet_small,
     }
 )
 
 
-def run_named(name: str) -> Run:
-    """Return the run of a recipe, or the default one of a method: "ccsd", or at another size "ccsd.small".
+def run_named(name: str) -> Run | Mapping[str, Run]:
+    """Return the run of a recipe, or its runs by name if it is a set, or the default run of a method: "ccsd", "ccsd.small".
 
     Raises:
         UsageError: If there is neither.

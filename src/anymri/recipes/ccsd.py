@@ -1,0 +1,101 @@
+"""The experiments of CCSD's paper: its trainings on BraTS 2018 and 2020, and its ablations.
+
+Each table is a set of runs that differ in one field. At the size of the paper they need BraTS 2018 and a large GPU; their ``small``
+versions train on whatever is prepared, with folds, on a processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from anymri.data.augment import Augmentation
+from anymri.engine.run import Parts, Run, Window, checked_run
+from anymri.recipes.splits import split_lists
+
+# Section 4: 100 epochs, batch 12. An epoch is one patch of every training case.
+EPOCHS, BATCH = 100, 12
+# The crop of ShaSpec, whose network it is. Its short edge is along slices there and from left to right here, where our cases have
+# their first axis; voxels are 1 mm either way.
+CROP = (80, 160, 160)
+# The published rows, by the names they have here.
+LOSSES: Mapping[str, Mapping[str, Any]] = {
+    "neither": {"hmsd": 0, "dmcd": 0},
+    "hmsd": {"dmcd": 0},
+    "dmcd": {"hmsd": 0},
+    "hmsd+dmcd": {},
+}
+ABSENT = {
+    f"{name}, {absent}": {**losses, "absent": absent} for absent in ("zero", "shared_mean") for name, losses in LOSSES.items()
+}
+FEATURES = {
+    f"{name} on {features}": {**LOSSES[name], "distilled": features}
+    for features in ("shared", "specific", "fused")
+    for name in ("hmsd", "dmcd", "hmsd+dmcd")
+}
+PATHS = {path: {"path": path} for path in ("most_critical", "least_critical", "random")}
+CRITICALITIES = {"random": {"path": "random"}, "gradient": {"criticality": "gradient"}, "cosine": {"criticality": "cosine"}}
+TABLES = {"table3": LOSSES, "table4": FEATURES, "table5": PATHS, "table6": CRITICALITIES, "absent": ABSENT}
+
+
+def _published(cohort: str, number: int) -> Run:
+    """Return a training as section 4 has it: Adam at 1e-2, cosine annealing, rotations and flips.
+
+    Batch 12 is made of twelve patches one after the other, so that it fits anywhere; the gradient is the same.
+    """
+    parts: Parts = split_lists(cohort, number)
+    settings = {
+        "cases": parts.model_dump(mode="json"),
+        "window": Window(stride=1, size=CROP).model_dump(),
+        "patch": CROP,
+        "batch": 1,
+        "accumulate": BATCH,
+        "steps": -(-EPOCHS * len(parts.train) // BATCH),
+        "optimiser": "adam",
+        "learning_rate": 1e-2,
+        "weight_decay": 0.0,
+        "warm_up": 0.0,
+        "average": 0.0,
+        "tumour_share": 0.0,
+        "augmentation": Augmentation.none()
+        .model_copy(update={"flip": (0.5, 0.5, 0.5), "spatial": 0.5, "rotation_degrees": 15.0, "scaling": 0.0})
+        .model_dump(),
+    }
+    run = Run.of("ccsd", "paper", settings)
+    return checked_run({**run.model_dump(mode="json"), "config": {**run.config, "absent": "zero"}})
+
+
+def brats2018() -> Run:
+    """Return CCSD on BraTS 2018 as published, split 1 of the field's three."""
+    return _published("brats2018", 1)
+
+
+def brats2020() -> Run:
+    """Return CCSD on BraTS 2020 as published."""
+    return _published("brats2020", 1)
+
+
+def table1() -> Mapping[str, Run]:
+    """Return CCSD on each of the three splits of BraTS 2018; tables 1 and 2 are their scores."""
+    return {f"split{number}": _published("brats2018", number) for number in (1, 2, 3)}
+
+
+def small() -> Run:
+    """Return what the small versions of the tables have in common: 1000 steps of one 64³ patch at 2 mm."""
+    return Run.of(
+        "ccsd", "small", {"steps": 1000, "batch": 1, "learning_rate": 3e-3, "validation": 0, "candidates": [1.0], "fold": 0}
+    )
+
+
+def varied(base: Callable[[], Run], rows: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Run]:
+    """Return one run for each row, which differs from the base in the method's settings alone."""
+    content = base().model_dump(mode="json")
+    return {name: checked_run({**content, "config": {**content["config"], **change}}) for name, change in rows.items()}
+
+
+TABLE_SETS: Mapping[str, Callable[[], Mapping[str, Run]]] = {
+    f"ccsd.{table}{ending}": partial(varied, base, rows)
+    for table, rows in TABLES.items()
+    for ending, base in (("", brats2018), (".small", small))
+}
