@@ -178,7 +178,7 @@ def _changed(content: dict[str, Any], chosen: dict[str, Any], settings: list[str
             raise UsageError(f"--set {setting}: expected FIELD=VALUE, such as --set learning_rate=0.001")
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = text
         place = content
         *path, last = field.split(".")

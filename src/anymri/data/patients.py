@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anymri.domain.case import Case
 from anymri.domain.task import Task
 from anymri.errors import CaseError
 from anymri.volumes.store import read_case, read_image, read_labels
@@ -50,10 +51,26 @@ def pooled(array: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
     return padded
 
 
+def check_names(case: Case, folder: Path, task: Task) -> None:
+    """Check that the modalities and regions of a stored case are those of a task.
+
+    Raises:
+        CaseError: If one is unknown, or modalities are in another order.
+    """
+    ordered = [n for n in task.modalities.names if n in case.modalities]
+    if not ordered or list(case.modalities) != ordered:
+        found, known = ", ".join(case.modalities) or "none", ", ".join(task.modalities.names)
+        raise CaseError(f"{folder}: has the modalities {found}; expected some of {known}, in that order; prepare it again")
+    if not set(case.known_regions) <= set(task.region_names):
+        found, known = ", ".join(case.known_regions), ", ".join(task.region_names)
+        raise CaseError(f"{folder}: has the regions {found}; expected some of {known}; prepare it again")
+
+
 def full_image(path: Path, task: Task) -> np.ndarray:
     """Return a stored image with a row for every modality of the task, (M, D, H, W); rows not at hand are zero."""
-    names = read_case(path).modalities
-    stored = read_image(path)
+    case = read_case(path)
+    check_names(case, path, task)
+    names, stored = case.modalities, read_image(path)
     image = np.zeros((len(task.modalities), *stored.shape[1:]), np.float32)
     image[[task.modalities.index(n) for n in names]] = stored
     return image

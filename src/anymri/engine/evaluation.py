@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from anymri.data.patients import full_image
+from anymri.data.patients import check_names, full_image
 from anymri.domain.task import Task
 from anymri.engine.distributed import joined
 from anymri.engine.inference import nested, region_logits_of, restored
@@ -88,6 +88,7 @@ def _check(folder: Path, task: Task) -> None:
         raise CaseError(
             f"{folder}: prepared for task {case.task}, the weights are for {task.name}; prepare it again with --task {task.name}"
         )
+    check_names(case, folder, task)
     if not case.known_regions:
         raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
 

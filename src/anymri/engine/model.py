@@ -106,7 +106,8 @@ def read_model(path: Path, *, sha256: str | None = None) -> Model:
         WeightsError: If the file is missing, not safetensors, changed, or does not fit its own header.
     """
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(
             f"{path}: weights cannot be read ({error.strerror}); give a .safetensors file or a name of 'anymri weights list'"
@@ -117,12 +118,16 @@ def read_model(path: Path, *, sha256: str | None = None) -> Model:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            if text is None:
+                raise WeightsError(f"{path}: has no anymri header; these are weights of another program")
+            names = tuple(file.keys())
+            header, method = _built(path, text, {name: tuple(file.get_slice(name).get_shape()) for name in names})
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error}); only safetensors are loaded") from None
-    if text is None:
-        raise WeightsError(f"{path}: has no anymri header; these are weights of another program")
-    header, method = _built(path, text, tensors)
+    odd = [k for k, v in method.state_dict().items() if v.is_floating_point() != tensors[k].is_floating_point()]
+    if odd:
+        raise WeightsError(f"{path}: tensor '{odd[0]}' is of type {tensors[odd[0]].dtype}; the file does not fit its header")
     method.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     bad = [k for k, v in method.state_dict().items() if not torch.isfinite(v).all()]
     if bad:
@@ -139,8 +144,8 @@ def _refuse_foreign(path: Path) -> None:
         raise WeightsError(f"{path}: not a safetensors file; pickled weights (.pt, .pth, .ckpt) are never loaded")
 
 
-def _built(path: Path, text: str, tensors: dict[str, Tensor]) -> tuple[WeightsHeader, Method]:
-    """Return the header and the method it describes, freshly initialised, if the tensors fit it."""
+def _built(path: Path, text: str, found: dict[str, tuple[int, ...]]) -> tuple[WeightsHeader, Method]:
+    """Return the header and the method it describes, freshly initialised, if the shapes of the tensors fit it."""
     try:
         header = WeightsHeader.model_validate_json(text)
         config = method_named(header.method).config.model_validate(header.config)
@@ -155,7 +160,6 @@ def _built(path: Path, text: str, tensors: dict[str, Tensor]) -> tuple[WeightsHe
         of = config.multiple if len(set(config.multiples)) == 1 else config.multiples
         raise WeightsError(f"{path}: window {header.window.size} does not fit the network; every edge must be a multiple of {of}")
     expected = shapes_of(config, task)  # Compared before memory is taken: a header may claim any size.
-    found = {k: tuple(v.shape) for k, v in tensors.items()}
     if expected != found:
         odd = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))[0]
         raise WeightsError(

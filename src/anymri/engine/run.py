@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from anymri.domain.task import GLIOMA, Task, task_named
 from anymri.errors import TrainingError, UsageError
 from anymri.methods import method_named
 from anymri.methods.method import MethodConfig, Size
-from anymri.volumes.store import write_json
+from anymri.volumes.store import parsed_json, write_json
 
 
 class Window(BaseModel):
@@ -27,7 +26,7 @@ class Window(BaseModel):
         overlap: Share by which neighbouring windows overlap.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     stride: int = Field(default=2, ge=1, le=6)
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 112, 96)
@@ -43,7 +42,7 @@ class Parts(BaseModel):
         test: Cases that are scored in the end; never seen here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
@@ -97,7 +96,7 @@ class Run(BaseModel):
         threads: Of torch; None leaves it as it is.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
     config: dict[str, Any] = Field(default_factory=dict, validate_default=True)
@@ -260,7 +259,7 @@ class RunFolder:
             TrainingError: If it cannot be read.
         """
         try:
-            return dict(json.loads(self.record.read_text(encoding="utf-8")))
+            return dict(parsed_json(self.record))
         except (OSError, ValueError, TypeError) as error:
             raise TrainingError(
                 f"{self.record}: cannot be read ({error}); expected a folder that 'anymri train' has made"
@@ -278,6 +277,6 @@ class RunFolder:
             TrainingError: If the folder holds none.
         """
         try:
-            return checked_run(dict(json.loads(self.record.read_text())["run"]))
+            return checked_run(dict(parsed_json(self.record)["run"]))
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise TrainingError(f"{self.record}: not a run ({error}); expected a folder that 'anymri train' has made") from None

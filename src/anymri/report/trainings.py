@@ -140,7 +140,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _json(path: Path, what: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputFileError(f"{path}: cannot be read ({error}); expected {what} as JSON") from None
     if not isinstance(content, dict):
         raise InputFileError(f"{path}: found JSON that is no object; expected {what}")
@@ -156,7 +156,7 @@ def _losses(log: Path) -> tuple[tuple[int, float], ...]:
         try:
             said = json.loads(line)
             step, running = int(said["step"]), float(said["running"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if math.isfinite(running):
             found.append((step, running))

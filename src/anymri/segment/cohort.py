@@ -267,7 +267,7 @@ def _fits(visit: Visit, out: Path, wanted: Mapping[str, Any]) -> bool:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

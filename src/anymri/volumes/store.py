@@ -200,14 +200,14 @@ def read_case(folder: Path) -> Case:
             scheme=_optional(content, "scheme"),
             sources=_sources(content),
             intensity=_checked(content, "intensity", dict),
-            steps=tuple(_checked(content, "steps", list)),
+            steps=_steps(content),
             version=_checked(content, "version", str),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); delete the folder and prepare it again") from error
 
 
-def _lattice(content: dict[str, Any]) -> Lattice:
+def _lattice(content: Any) -> Lattice:
     shape = tuple(content["shape"])
     if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape) or math.prod(shape) > MAX_VOXELS:
         raise ValueError("a shape that is not three positive sizes")
@@ -217,6 +217,13 @@ def _lattice(content: dict[str, Any]) -> Lattice:
     if not np.isfinite(rows).all() or not abs(np.linalg.det(np.array(rows)[:3, :3])) > 0:
         raise ValueError("an affine that is not finite or has no inverse")
     return Lattice((shape[0], shape[1], shape[2]), rows)  # type: ignore[arg-type]
+
+
+def _steps(content: dict[str, Any]) -> tuple[dict[str, object], ...]:
+    steps = _checked(content, "steps", list)
+    if not all(isinstance(step, dict) for step in steps):
+        raise ValueError("steps that are no objects")
+    return tuple(steps)
 
 
 def _sources(content: dict[str, Any]) -> dict[str, dict[str, str | int | None]]:

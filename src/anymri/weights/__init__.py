@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anymri.engine.model import Model, read_model
 from anymri.errors import WeightsError
-from anymri.volumes.store import write_json
+from anymri.volumes.store import parsed_json, write_json
 from anymri.volumes.writing import replacing
 
 FOLDER = Path(__file__).parent
@@ -48,12 +48,28 @@ def known() -> tuple[Known, ...]:
     for folder in (FOLDER, imported_folder()):
         manifest = folder / "manifest.json"
         if manifest.is_file():
-            try:
-                lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"]
-                found += [Known(w["name"], folder / w["file"], w["sha256"], w["task"], w.get("default", False)) for w in lines]
-            except (ValueError, KeyError, TypeError) as error:
-                raise WeightsError(f"{manifest}: damaged ({error}); remove it and import the weights again") from None
+            found += [_line(w, manifest) for w in _lines(manifest)]
     return tuple(found)
+
+
+def _lines(manifest: Path) -> list[dict[str, Any]]:
+    try:
+        lines = parsed_json(manifest)["weights"]
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{manifest}: damaged ({error}); remove it and import the weights again") from None
+    keys = ("name", "file", "sha256", "task")
+    if not isinstance(lines, list) or not all(isinstance(w, dict) and all(isinstance(w.get(k), str) for k in keys) for w in lines):
+        raise WeightsError(f"{manifest}: damaged (a line without {', '.join(keys)}); remove it and import the weights again")
+    return lines
+
+
+def _line(content: dict[str, Any], manifest: Path) -> Known:
+    known_as = Known(
+        content["name"], manifest.parent / content["file"], content["sha256"], content["task"], content.get("default") is True
+    )
+    if not known_as.file.is_file():
+        raise WeightsError(f"{known_as.file}: not found, though {manifest} names it; import the weights again")
+    return known_as
 
 
 def named(name: str | Path | None) -> Known:
@@ -101,8 +117,7 @@ def import_file(path: Path) -> Known:
     advice = "set ANYMRI_WEIGHTS to a folder that can be written"
     with replacing(line.file, advice=advice) as part:
         shutil.copyfile(path, part)
-    lines = json.loads(manifest.read_text(encoding="utf-8"))["weights"] if manifest.is_file() else []
-    lines = [w for w in lines if w["name"] != name]
+    lines = [w for w in (_lines(manifest) if manifest.is_file() else []) if w["name"] != name]
     lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task})
     write_json(manifest, {"weights": lines})
     return line
