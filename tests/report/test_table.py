@@ -73,7 +73,7 @@ def check_latex(text: str) -> None:
     assert not set("%#^~_") & set(re.sub(r"\\label\{[^}]*\}|\}~", "", bare))
     opened = re.findall(r"\\(begin|end)\{(\w+)\}", bare)
     assert opened == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
-    columns = len(re.search(r"\\begin\{tabular\}\{([lrc]+)\}", bare)[1])  # type: ignore[index]
+    columns = len(re.findall(r"[lrc]|p\{4cm\}", re.search(r"\\begin\{tabular\}\{((?:[lrc]|p\{4cm\})+)\}", bare)[1]))  # type: ignore[index]
     inside = bare[bare.index("\\toprule") : bare.index("\\bottomrule")]
     for line in (part for part in inside.splitlines() if part.endswith("\\\\")):
         spans = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line))

@@ -12,6 +12,7 @@ from anymri.report.table import Cell, Row, Table
 
 FILLED, EMPTY = "●", "○"
 _JOINT = "+"  # Between the names in a printed subset: anymri.domain.modality.
+_LONG = 40  # characters
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # What pdfLaTeX has no sign for, or takes for a command.
 _LATEX = {
@@ -141,6 +142,13 @@ def _digits(value: float) -> str:
 
 def _numeric(table: Table, column: int) -> bool:
     return any(not math.isnan(row.cells[column].value) for row in table.rows)
+
+
+def _alignment(table: Table, column: int) -> str:
+    """Return how LaTeX sets a column: sentences are broken into lines, or they would run off the page."""
+    if _numeric(table, column):
+        return "r"
+    return "p{4cm}" if any(len(row.cells[column].text) > _LONG for row in table.rows) else "l"
 
 
 def _plain(text: str) -> str:
