@@ -112,6 +112,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_loses_nothing_but_the_last_interval(prepared: Path, tmp_path: Path) -> None:
     out, words = tmp_path / "run", command(prepared, tmp_path / "run", steps=4)
     # run.json and the log fit, a checkpoint does not.
