@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -58,6 +59,18 @@ def test_holm_corrects_over_all_pairs():
     assert len(found) == 6 and all(c.p == 2 / 2**10 for c in found)
     assert all(c.p_holm == pytest.approx(6 * c.p) for c in found)
     assert all(c.estimate.high < 0 for c in found)
+
+
+def test_methods_scored_by_different_protocols_are_compared_only_when_asked():
+    one, other = table("m", range(4)), ScoreTable(tuple(dataclasses.replace(r, protocol="rfnet") for r in table("n", range(4))))
+    sheets = {"m": sheet(one, "dice"), "n": sheet(other, "dice")}
+    with pytest.raises(UsageError, match="different protocols cannot be compared: anymri, rfnet"):
+        contests([("m", "n")], sheets, bootstrap=FEW)
+    found = contests([("m", "n")], sheets, across_protocols=True, bootstrap=FEW)
+    assert {c.protocol for c in found} == {"anymri against rfnet"}
+    with pytest.raises(UsageError, match="different protocols"):
+        pooled({0: one, 1: other}, "dice")
+    assert pooled({0: other, 1: other}, "dice").sheet.protocol == "rfnet"
 
 
 def test_methods_without_a_common_case_are_refused_by_name():

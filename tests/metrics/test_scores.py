@@ -130,6 +130,17 @@ def test_tables_are_joined_selected_and_split():
     assert scores.split(whole) == (one, ScoreTable(two.rows[:1]), ScoreTable(two.rows[1:]))
 
 
+def test_tables_of_different_protocols_are_joined_only_when_asked():
+    one, other = ScoreTable((row(),)), ScoreTable((row(protocol="rfnet"),))
+    with pytest.raises(UsageError, match="different protocols cannot be compared: anymri, rfnet; .* across_protocols=True"):
+        scores.joined((one, other))
+    whole = scores.joined((one, other), across_protocols=True)
+    assert whole.rows == (*one, *other) and scores.split(whole) == (one, other)
+    with pytest.raises(UsageError, match="mixes protocols"):  # asked for or not: a mean needs one
+        scores.sheet(whole, "dice")
+    assert scores.sheet(other, "dice").protocol == "rfnet"
+
+
 def test_empties_can_be_left_out():
     def measured(case, volume, reference):
         return [

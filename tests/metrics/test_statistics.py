@@ -165,5 +165,8 @@ def test_what_cannot_be_paired_is_refused():
     one = np.full((3, 1, 1), 0.5)
     with pytest.raises(UsageError, match="different protocols"):
         differences(table(one), table(one, protocol="other"), "dice")
+    asked = differences(table(one), table(one, protocol="other"), "dice", across_protocols=True)
+    assert asked[0].estimate.value == 0.0 and asked[0].protocol == "anymri against other"
+    assert differences(table(one), table(one), "dice")[0].protocol == "anymri"
     with pytest.raises(UsageError, match="share no case"):
         differences(table(one), selected(table(np.full((4, 1, 1), 0.5)), lambda r: r.case == "case3"), "dice")

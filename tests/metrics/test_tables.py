@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -72,6 +73,36 @@ def test_empties_stand_beside_the_means():
     assert str(counted["FLAIR", "ET"]) == "1/3/0" and counted["T1", "ET"].invented == 1
 
 
+def test_distances_over_what_no_rule_touches_stand_beside_the_mean():
+    table = scored(GLIOMA)
+    found = subset_table(table, metric="hausdorff_95_mm", bootstrap=FEW)
+    assert found.header[2:5] == ("WT", "WT neither empty", "WT empty b/m/i")
+    row = found.rows[0]
+    # With the first subset the innermost region is empty in every prediction, and in one reference too.
+    assert row[2] == row[3] and row[9] == "–" and row[10] == "1/3/0"
+    values = [r.value for r in table if (r.metric, r.subset, r.region) == ("hausdorff_95_mm", "T1", "ET") and r.case != "case0"]
+    assert next(r for r in found.rows if r[0] == "T1")[9].startswith(f"{np.mean(values):.2f} [")
+    assert subset_table(selected(table, lambda r: "volume" not in r.metric), metric="hausdorff_95_mm", bootstrap=FEW).header[
+        2:4
+    ] == ("WT", "WT empty b/m/i")
+
+
+def test_every_table_names_its_protocol_and_its_rules():
+    for metric, made in itertools.product(("dice", "hausdorff_95_mm"), (subset_table, robustness_table)):
+        for shown in (plain, markdown):
+            text = shown(made(scored(GLIOMA), metric=metric, bootstrap=FEW))
+            assert "protocol anymri" in text.splitlines()[0] and "protocol anymri: scored on: the whole grid; " in text
+    other = ScoreTable(tuple(dataclasses.replace(r, protocol="theirs") for r in scored(GLIOMA)))
+    assert "protocol theirs: rules that this version does not know" in plain(subset_table(other, bootstrap=FEW))
+
+
+def test_a_protocol_may_show_fractions():
+    table = ScoreTable(tuple(dataclasses.replace(r, protocol="nnunet") for r in scored(GLIOMA)))
+    found = subset_table(table, bootstrap=FEW)
+    dice = [r.value for r in table if (r.metric, r.subset, r.region) == ("dice", "FLAIR", "WT")]
+    assert found.rows[0][2].startswith(f"{np.mean(dice):.3f} [") and "dice (fraction), protocol nnunet" in found.title
+
+
 def test_without_volumes_the_table_says_so():
     table = selected(scored(GLIOMA), lambda r: r.metric == "dice")
     found = subset_table(table, bootstrap=FEW)
@@ -117,6 +148,7 @@ def test_text_is_aligned_and_markdown_is_a_table():
 def test_every_method_has_its_tables():
     table = joined((scored(GLIOMA), scored(GLIOMA, method="n")))
     titles = [t.title for t in summaries(table, bootstrap=FEW)]
-    assert len(titles) == 4 and titles[0].startswith("m on phantom: dice (%)") and titles[2].startswith("n on phantom")
+    assert len(titles) == 6 and titles[0].startswith("m on phantom: dice (%)") and titles[3].startswith("n on phantom: dice (%)")
+    assert all("protocol anymri" in t for t in titles) and "hausdorff_95_mm (mm)" in titles[2]
     with pytest.raises(UsageError, match="mixes methods"):
         subset_table(table)

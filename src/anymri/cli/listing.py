@@ -47,9 +47,11 @@ def _listing(what: str) -> list[str]:
 
         return [f"{name:<32}{_purpose(recipe)}" for name, recipe in RECIPES.items()]
     if what == "protocols":
-        from anymri.metrics.protocol import PROTOCOLS
+        from anymri.metrics.protocol import PROTOCOLS, caveats, rules
 
-        return [f"{p.name:<12}{p.description}" for p in PROTOCOLS]
+        return [
+            line for p in PROTOCOLS for line in (f"{p.name:<28}{p.description}", *(f"    {s}" for s in (*rules(p), *caveats(p))))
+        ]
     if what == "published":
         from anymri.published.reading import published_tables
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anymri.errors import UsageError
-from anymri.metrics.scores import ScoreTable, Sheet, sheet, subset_order
+from anymri.metrics.scores import ScoreTable, Sheet, compared_protocol, sheet, subset_order
 from anymri.metrics.statistics import DEFAULT, Bootstrap, Estimate, holm, mean, paired_difference, wilcoxon
 
 
@@ -38,6 +38,7 @@ class Contest:
         estimate: Mean of first minus second; its cases are those that both have.
         p: Two-sided Wilcoxon signed-rank over the cases' mean differences.
         p_holm: The same, corrected by Holm for all contests of the family.
+        protocol: Name of the rules that both were scored by; of both, if they differ.
     """
 
     first: str
@@ -46,6 +47,7 @@ class Contest:
     estimate: Estimate
     p: float
     p_holm: float
+    protocol: str
 
 
 def pooled(tables: Mapping[int | None, ScoreTable], metric: str) -> Pooled:
@@ -56,10 +58,13 @@ def pooled(tables: Mapping[int | None, ScoreTable], metric: str) -> Pooled:
         metric: Name of the metric.
 
     Raises:
-        UsageError: If a table lacks the metric, mixes methods, cohorts or protocols, or measures one thing twice.
+        UsageError: If a table lacks the metric, mixes methods, cohorts or protocols, or measures one thing twice; or if the seeds
+            were scored by different protocols.
     """
     by_seed = {seed: sheet(table, metric) for seed, table in tables.items()}
     sheets = tuple(by_seed.values())
+    # A mean of what different rules make of seeds is no number of anything: it cannot be asked for.
+    protocol = compared_protocol((s.protocol for s in sheets), across_protocols=False)
     if len(sheets) == 1:
         return Pooled(sheets[0], by_seed)
     cases = _union(s.cases for s in sheets)
@@ -73,7 +78,7 @@ def pooled(tables: Mapping[int | None, ScoreTable], metric: str) -> Pooled:
     # Seeds last, so that one function averages seeds of a cell and subsets of a case alike.
     means = _last_means(np.moveaxis(values, 0, -1))
     scored = np.logical_or.reduce(measured, axis=0)
-    return Pooled(Sheet(metric, sheets[0].unit, cases, subsets, regions, means, scored), by_seed)
+    return Pooled(Sheet(metric, sheets[0].unit, cases, subsets, regions, means, scored, protocol), by_seed)
 
 
 def overall(scores: Sheet, region: str, *, bootstrap: Bootstrap = DEFAULT) -> Estimate:
@@ -83,25 +88,33 @@ def overall(scores: Sheet, region: str, *, bootstrap: Bootstrap = DEFAULT) -> Es
 
 
 def contests(
-    pairs: Iterable[tuple[str, str]], sheets: Mapping[str, Sheet], *, bootstrap: Bootstrap = DEFAULT
+    pairs: Iterable[tuple[str, str]],
+    sheets: Mapping[str, Sheet],
+    *,
+    across_protocols: bool = False,
+    bootstrap: Bootstrap = DEFAULT,
 ) -> tuple[Contest, ...]:
     """Compare methods in pairs, region by region; all of it is one family for Holm's correction.
 
     Args:
         pairs: Names of the methods, first and second.
-        sheets: Name → one metric of it, all of one cohort and protocol.
+        sheets: Name → one metric of it, all of one cohort.
+        across_protocols: Compare although the rules of scoring differ.
         bootstrap: How the intervals are drawn: both methods lose and repeat the same cases.
 
     Raises:
-        UsageError: If two methods share no case, subset or region.
+        UsageError: If two methods share no case, subset or region, or were scored by different protocols and nobody asked for it.
     """
-    found = [
-        (first, second, region, estimate, p)
-        for first, second in pairs
-        for region, estimate, p in _contest(first, second, sheets, bootstrap)
-    ]
+    found: list[tuple[str, str, str, Estimate, float]] = []
+    protocols: list[str] = []
+    for first, second in pairs:
+        names = (sheets[first].protocol, sheets[second].protocol)
+        protocol = compared_protocol(names, across_protocols=across_protocols)
+        for contest in _contest(first, second, sheets, bootstrap):
+            found.append((first, second, *contest))
+            protocols.append(protocol)
     corrected = holm([p for *_, p in found])
-    return tuple(Contest(*contest, p_holm) for contest, p_holm in zip(found, corrected, strict=True))
+    return tuple(Contest(*contest, p_holm, protocol) for contest, p_holm, protocol in zip(found, corrected, protocols, strict=True))
 
 
 def _contest(first: str, second: str, sheets: Mapping[str, Sheet], bootstrap: Bootstrap) -> list[tuple[str, Estimate, float]]:

@@ -93,6 +93,7 @@ class Sheet:
         regions: Axis R, in the table's order.
         values: Shape (C, S, R); NaN where nothing was measured or the protocol gives no value.
         measured: Which cells the table has, shape (C, S, R).
+        protocol: Name of the rules it was scored by; empty if not known.
     """
 
     metric: str
@@ -102,6 +103,7 @@ class Sheet:
     regions: tuple[str, ...]
     values: NDArray[np.float64]
     measured: NDArray[np.bool_]
+    protocol: str = ""
 
 
 def tabulated(origin: Origin, subset: str, scored: Mapping[str, Mapping[str, float]]) -> tuple[Score, ...]:
@@ -125,9 +127,32 @@ def tabulated(origin: Origin, subset: str, scored: Mapping[str, Mapping[str, flo
     )
 
 
-def joined(tables: Iterable[ScoreTable]) -> ScoreTable:
-    """Return the rows of all tables, one after the other."""
-    return ScoreTable(tuple(row for table in tables for row in table))
+def joined(tables: Iterable[ScoreTable], *, across_protocols: bool = False) -> ScoreTable:
+    """Return the rows of all tables, one after the other.
+
+    Raises:
+        UsageError: If they were scored by different protocols and that was not asked for.
+    """
+    rows = tuple(row for table in tables for row in table)
+    compared_protocol((row.protocol for row in rows), across_protocols=across_protocols)
+    return ScoreTable(rows)
+
+
+def compared_protocol(protocols: Iterable[str], *, across_protocols: bool) -> str:
+    """Return the name of the protocol that what is to be compared was scored by.
+
+    Several are named all, which is what across protocols asks for.
+
+    Raises:
+        UsageError: If there are several and that was not asked for.
+    """
+    names = tuple(dict.fromkeys(p for p in protocols if p))
+    if len(names) > 1 and not across_protocols:
+        raise UsageError(
+            f"scores of different protocols cannot be compared: {', '.join(sorted(names))}; score all by one, "
+            "or ask for it by across_protocols=True"
+        )
+    return " against ".join(names)
 
 
 def selected(table: ScoreTable, keep: Callable[[Score], bool]) -> ScoreTable:
@@ -195,7 +220,7 @@ def sheet(table: ScoreTable, metric: str) -> Sheet:
                 f"(again in run '{row.run}', seed {row.seed}); select one run or seed first"
             )
         measured[cell], values[cell] = True, row.value
-    return Sheet(metric, rows[0].unit, cases, subsets, regions, values, measured)
+    return Sheet(metric, rows[0].unit, cases, subsets, regions, values, measured, rows[0].protocol)
 
 
 def write_scores(path: Path, table: ScoreTable) -> None:

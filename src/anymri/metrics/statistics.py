@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from anymri.errors import UsageError
-from anymri.metrics.scores import ScoreTable, sheet
+from anymri.metrics.scores import ScoreTable, compared_protocol, sheet
 
 Values = NDArray[np.float64]
 _Flags = NDArray[np.bool_]
@@ -71,12 +71,14 @@ class Difference:
         estimate: Mean of first minus second.
         p: Two-sided Wilcoxon signed-rank over the cases' means.
         p_holm: The same, corrected for the number of regions by Holm.
+        protocol: Name of the rules that both were scored by; of both, if they differ.
     """
 
     region: str
     estimate: Estimate
     p: float
     p_holm: float
+    protocol: str
 
 
 DEFAULT = Bootstrap()
@@ -183,16 +185,23 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(corrected)
 
 
-def differences(first: ScoreTable, second: ScoreTable, metric: str, *, bootstrap: Bootstrap = DEFAULT) -> tuple[Difference, ...]:
+def differences(
+    first: ScoreTable, second: ScoreTable, metric: str, *, across_protocols: bool = False, bootstrap: Bootstrap = DEFAULT
+) -> tuple[Difference, ...]:
     """Return how two methods differ in each region, over all subsets, on what both were scored on.
 
+    Args:
+        first: Scores of the one method.
+        second: Scores of the other.
+        metric: Name of the metric.
+        across_protocols: Compare although the rules of scoring differ.
+        bootstrap: How the intervals are drawn.
+
     Raises:
-        UsageError: If the tables were scored by different protocols, or share no case, subset or region.
+        UsageError: If the tables were scored by different protocols and that was not asked for, or share no case, subset or region.
     """
     a, b = sheet(first, metric), sheet(second, metric)
-    protocols = {row.protocol for table in (first, second) for row in table if row.metric == metric}
-    if len(protocols) > 1:
-        raise UsageError(f"scores of different protocols cannot be compared: {', '.join(sorted(protocols))}")
+    protocol = compared_protocol((a.protocol, b.protocol), across_protocols=across_protocols)
     # Cases, subsets and regions of both, in the first table's order.
     cases = _shared("case", a.cases, b.cases)
     subsets = _shared("subset", a.subsets, b.subsets)
@@ -208,7 +217,7 @@ def differences(first: ScoreTable, second: ScoreTable, metric: str, *, bootstrap
         paired_difference(first_CSR[:, :, r], second_CSR[:, :, r], measured=measured[:, :, r], bootstrap=bootstrap)
         for r in range(len(regions))
     ]
-    return tuple(Difference(*found) for found in zip(regions, estimates, p_values, holm(p_values), strict=True))
+    return tuple(Difference(*found, protocol) for found in zip(regions, estimates, p_values, holm(p_values), strict=True))
 
 
 def _check_finite(values: Values) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from anymri.metrics.protocol import DICE, REFERENCE_VOLUME, VOLUME
+from anymri.metrics.protocol import DICE, HAUSDORFF, PROTOCOLS, REFERENCE_VOLUME, VOLUME, Protocol, rules
 from anymri.metrics.robustness import robustness
 from anymri.metrics.scores import ScoreTable, Sheet, sheet, split
 from anymri.metrics.statistics import DEFAULT, Bootstrap, Estimate, mean
@@ -54,29 +55,36 @@ class Empties:
 
 
 def summaries(table: ScoreTable, *, metric: str = DICE, bootstrap: Bootstrap = DEFAULT) -> tuple[TextTable, ...]:
-    """Return the table of subsets and the robustness table of each method, cohort, protocol and seed.
+    """Return the table of subsets and the robustness table of each method, cohort, protocol and seed, and its HD95 if it has some.
 
     Raises:
         UsageError: If the table lacks the metric or measures one thing twice.
     """
-    makers: tuple[Callable[[ScoreTable], TextTable], ...] = (
-        lambda part: subset_table(part, metric=metric, bootstrap=bootstrap),
-        lambda part: robustness_table(part, metric=metric, bootstrap=bootstrap),
-    )
-    return tuple(make(part) for part in split(table) for make in makers)
+    made: list[TextTable] = []
+    for part in split(table):
+        made.append(subset_table(part, metric=metric, bootstrap=bootstrap))
+        made.append(robustness_table(part, metric=metric, bootstrap=bootstrap))
+        if metric != HAUSDORFF and any(row.metric == HAUSDORFF for row in part):
+            made.append(subset_table(part, metric=HAUSDORFF, bootstrap=bootstrap))
+    return tuple(made)
 
 
 def subset_table(table: ScoreTable, *, metric: str = DICE, bootstrap: Bootstrap = DEFAULT) -> TextTable:
     """Return one row per subset in canonical order and their mean; per region the mean with its interval and the empties.
+
+    Beside a mean of distances stands that over the cases where neither mask is empty, which no rule touches.
 
     Raises:
         UsageError: If the table lacks the metric, mixes methods, cohorts or protocols, or measures one thing twice.
     """
     scores = sheet(table, metric)
     empty = _emptiness(table, scores)
+    untouched: NDArray[np.bool_] | None = None
+    if empty is not None and scores.unit != _SHARE:
+        untouched = np.logical_not(np.logical_or(empty[0], empty[1]))
     header = ["modalities", "cases"]
     for region in scores.regions:
-        header += [region, f"{region} empty b/m/i"]
+        header += [region, *([] if untouched is None else [f"{region} neither empty"]), f"{region} empty b/m/i"]
     rows: list[tuple[str, ...]] = []
     undefined = 0
     groups = [(subset, [s]) for s, subset in enumerate(scores.subsets)]
@@ -84,8 +92,13 @@ def subset_table(table: ScoreTable, *, metric: str = DICE, bootstrap: Bootstrap 
     for name, columns in groups:
         cells = [name, str(int(scores.measured[:, columns].any(axis=(1, 2)).sum()))]
         for r in range(len(scores.regions)):
-            estimate = mean(scores.values[:, columns, r], measured=scores.measured[:, columns, r], bootstrap=bootstrap)
-            cells += [_interval(estimate, scores.unit), str(_count(empty, columns, r)) if empty is not None else _NOTHING]
+            values, measured = scores.values[:, columns, r], scores.measured[:, columns, r]
+            estimate = mean(values, measured=measured, bootstrap=bootstrap)
+            cells.append(_interval(estimate, scores))
+            if untouched is not None:
+                known = untouched[:, columns, r]
+                cells.append(_interval(mean(np.where(known, values, math.nan), measured=known, bootstrap=bootstrap), scores))
+            cells.append(str(_count(empty, columns, r)) if empty is not None else _NOTHING)
             undefined += estimate.undefined if len(columns) == 1 else 0
         rows.append(tuple(cells))
     notes = [_EMPTIES_NOTE if empty is not None else f"empties unknown: the score table has no {VOLUME} and {REFERENCE_VOLUME}"]
@@ -102,11 +115,11 @@ def robustness_table(table: ScoreTable, *, metric: str = DICE, bootstrap: Bootst
     scores = sheet(table, metric)
     found = robustness(scores, bootstrap=bootstrap)
     rows = [
-        (str(k), str(found[0].subsets[k - 1]), *(_interval(f.curve[k - 1], scores.unit) for f in found))
+        (str(k), str(found[0].subsets[k - 1]), *(_interval(f.curve[k - 1], scores) for f in found))
         for k in range(1, len(found[0].curve) + 1)
     ]
-    rows.append(("AURC", "", *(_interval(f.aurc, scores.unit) for f in found)))
-    rows.append(("AURC/(N−1)", "", *(_interval(f.normalised, scores.unit) for f in found)))
+    rows.append(("AURC", "", *(_interval(f.aurc, scores) for f in found)))
+    rows.append(("AURC/(N−1)", "", *(_interval(f.normalised, scores) for f in found)))
     notes = ["AURC: trapezoids under the mean over the subsets of each size, for 1 to N modalities"]
     notes += _notes(scores, bootstrap, int((scores.measured & np.isnan(scores.values)).sum()))
     header = ("modalities", "subsets", *scores.regions)
@@ -150,7 +163,7 @@ def empties(table: ScoreTable, metric: str = DICE) -> dict[tuple[str, str], Empt
     }
 
 
-def _emptiness(table: ScoreTable, scores: Sheet) -> np.ndarray | None:
+def _emptiness(table: ScoreTable, scores: Sheet) -> NDArray[np.bool_] | None:
     """Return which masks are empty, (2, C, S, R) on the sheet's axes: the prediction, the reference; None without volumes."""
     places = {
         (c, s, r): (i, j, k)
@@ -168,14 +181,14 @@ def _emptiness(table: ScoreTable, scores: Sheet) -> np.ndarray | None:
     return volumes == 0.0
 
 
-def _count(empty: np.ndarray, columns: list[int], region: int) -> Empties:
+def _count(empty: NDArray[np.bool_], columns: list[int], region: int) -> Empties:
     predicted, referred = empty[0][:, columns, region], empty[1][:, columns, region]
     return Empties(int((predicted & referred).sum()), int((predicted & ~referred).sum()), int((~predicted & referred).sum()))
 
 
 def _title(table: ScoreTable, scores: Sheet) -> str:
     first = next(row for row in table if row.metric == scores.metric)
-    unit = "%" if scores.unit == _SHARE else scores.unit
+    unit = scores.unit if scores.unit != _SHARE else "%" if _percent(scores) else "fraction"
     return f"{first.method} on {first.cohort}: {scores.metric} ({unit}), protocol {first.protocol}"
 
 
@@ -186,12 +199,25 @@ def _notes(scores: Sheet, bootstrap: Bootstrap, undefined: int) -> list[str]:
     ]
     if undefined:
         notes.append(f"{undefined} values have no number under this protocol and are in no mean")
-    return notes
+    protocol = _protocol(scores)
+    said = "rules that this version does not know" if protocol is None else "; ".join(rules(protocol))
+    return [*notes, f"protocol {scores.protocol}: {said}; see 'anymri list protocols'"]
 
 
-def _interval(estimate: Estimate, unit: str) -> str:
+def _protocol(scores: Sheet) -> Protocol | None:
+    return next((p for p in PROTOCOLS if p.name == scores.protocol), None)
+
+
+def _percent(scores: Sheet) -> bool:
+    protocol = _protocol(scores)
+    return protocol is None or protocol.percent
+
+
+def _interval(estimate: Estimate, scores: Sheet) -> str:
     if math.isnan(estimate.value):
         return _NOTHING
-    scale, digits = (100.0, 1) if unit == _SHARE else (1.0, 2)
+    scale, digits = 1.0, 2
+    if scores.unit == _SHARE:
+        scale, digits = (100.0, 1) if _percent(scores) else (1.0, 3)
     value, low, high = (f"{scale * v:.{digits}f}" for v in (estimate.value, estimate.low, estimate.high))
     return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
