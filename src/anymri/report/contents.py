@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from anymri.errors import UsageError
-from anymri.metrics.protocol import protocol_named
+from anymri.metrics.protocol import protocol_named, rules
 from anymri.metrics.statistics import Bootstrap
 from anymri.published.reading import PublishedTable
 from anymri.report.ablation import ablation_tables, published_ablations, training_table
@@ -101,8 +101,7 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
         ("Seeds", (seed_table(measured, name=f"table_seeds{suffix}", title=f"Seeds, {where}"),)),
         ("Empty masks", (empty_table(measured, name=f"table_empties{suffix}", title=f"Empty masks, {where}"),)),
     )
-    rules = (_rules(arena), *((_APART,) if suffix else ()))
-    said = {"Methods": rules, "Paired tests": refused}
+    said = {"Methods": (_rules(arena), *((_APART,) if suffix else ())), "Paired tests": refused}
     return [
         Section(title if not suffix else f"{title}: {where}", f"{_anchor(title)}{suffix}", said.get(title, ()), kept)
         for title, parts in made
@@ -132,7 +131,7 @@ def _published_series(tables: Iterable[PublishedTable]) -> tuple[PublishedSeries
 
 def _rules(arena: Arena) -> str:
     try:
-        told = f": {protocol_named(arena.protocol).description}"
+        told = f": {'; '.join(rules(protocol_named(arena.protocol)))}"
     except UsageError:  # Scored by a version that knows more protocols than this one.
         told = ""
     return f"Scored on cohort {arena.cohort} by the protocol {arena.protocol}{told}."
