@@ -41,6 +41,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("adamm", {"adversarial": 0.0}),
     ("adamm", {"style": 0.0, "content": 0.0}),
     ("adamm", {"adapters": False, "garm": False, "lgrm": False, "output": 0.0, "content": 0.0, "style": 0.0, "adversarial": 0.0}),
+    ("adamm", {"style_scale": "absolute"}),
     ("adamm", {"bank": "factored"}),
     ("adamm", {"reproject": "both"}),
     ("adamm", {"outputs": "sigmoid"}),

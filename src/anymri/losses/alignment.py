@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+TINY = 1e-12  # Of a mean square, against division by zero.
 RAMP = 5.0  # Of the exponent: the weight starts at e⁻⁵ of its height.
 
 
@@ -24,7 +25,7 @@ def ramped(progress: float, length: float) -> float:
     return math.exp(-RAMP * (1 - passed) ** 2)
 
 
-def style_losses(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+def style_losses(teacher: Sequence[Tensor], student: Sequence[Tensor], *, relative: bool) -> Tensor:
     """Return ¼ Σ over pairs of maps of the mean squared difference of their correlations, shape (B,).
 
     The correlation of two maps is the matrix (C, C') of mean products over voxels, so it does not depend on the crop.
@@ -32,10 +33,15 @@ def style_losses(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor
     Args:
         teacher: Maps (B, C, D, H, W) on one grid.
         student: The same, of the student.
+        relative: Measure each difference by the mean square of the teacher's correlations, so that it does not depend on how large
+            features are: it would grow with their fourth power. No gradient reaches this measure.
     """
     with torch.autocast(student[0].device.type, enabled=False):
-        apart = [t - s for t, s in zip(_correlations(teacher), _correlations(student), strict=True)]
-        return 0.25 * torch.stack([a.square().flatten(1).mean(1) for a in apart]).sum(0)
+        losses = []
+        for theirs, ours in zip(_correlations(teacher), _correlations(student), strict=True):
+            apart = (theirs - ours).square().mean((1, 2))
+            losses.append(apart / theirs.detach().square().mean((1, 2)).clamp(min=TINY) if relative else apart)
+        return 0.25 * torch.stack(losses).sum(0)
 
 
 def _correlations(maps: Sequence[Tensor]) -> list[Tensor]:

@@ -25,8 +25,9 @@ Deviations:
     8. GARM: node matrices are transposed, where Code reshapes and so scrambles nodes and channels; stage 1 crosses the graphs,
        where Code convolves each by itself; Code's unused adjacency and layers are left out; distances are in single precision.
        ``reproject="both"`` paints with the nodes of both graphs, as the figure does.
-    9. L_GSM correlates three layers, scaled to be free of the crop; Code correlates batch items of one layer with factor 100, and
-       adds a Gram loss that is numerically zero. θ is 1: the paper's value is not known.
+    9. L_GSM correlates three layers, free of the crop, and is measured by the teacher's correlations (docs/decisions/0011;
+       ``style_scale="absolute"``: as it is). Code correlates batch items of one layer with factor 100, and adds a Gram loss that is
+       numerically zero. θ is 1: the paper's value is not known.
     10. The discriminator judges z, after GARM, on any grid, with one optimiser for the whole training; Code judges the style before
         GARM, at one crop size, with an optimiser made anew in every step, hence without momentum.
     11. No distillation term reaches the teacher. ``teacher="attached"``: all do, as in Code; ``"frozen"``: taught first, then held.
@@ -71,6 +72,7 @@ from anymri.nn.adapters import AdapterBank, AdapterShape
 from anymri.nn.adaptive_unet import AdaptiveUNet, Said
 from anymri.nn.graph_refinement import GraphRefinement, Reproject
 from anymri.nn.heads import Discriminator, PresenceHead
+from anymri.nn.leaves import Leaves
 from anymri.nn.residual_unet import GROUPS, ResidualUNet
 
 DISCRIMINATOR = "discriminator"
@@ -96,6 +98,7 @@ class AdaMMConfig(MethodConfig):
         ramp: t_r, the share of the training over which w(t) rises.
         content: Weight of L_content.
         style: θ of L_GSM.
+        style_scale: Measure L_GSM by the size of the teacher's correlations, or as it is.
         adversarial: Weight of L_adv.
         lgrm: Have the presence head, its loss, its weights and its gate.
         gate: When a class that is held to be absent is taken out.
@@ -118,6 +121,7 @@ class AdaMMConfig(MethodConfig):
     ramp: float = Field(default=0.1, ge=0, le=1)
     content: float = Field(default=0.2, ge=0)
     style: float = Field(default=1.0, ge=0)
+    style_scale: Literal["relative", "absolute"] = "relative"
     adversarial: float = Field(default=2e-4, ge=0)
     lgrm: bool = True
     gate: Literal["window", "case", "off"] = "window"
@@ -256,28 +260,28 @@ class AdaMM(Method):
         keep = draw_subsets(batch.present_BM, generator)
         chance = _on(batch.image_BMDHW.device, generator)
         attached = self.config.teacher == "attached"
-        shown = taught = None
+        teacher, student = Leaves(), Leaves()
+        taught = None
         if self.teacher is not None:
             learns = self.stage != STUDENT
             with torch.set_grad_enabled(learns):
-                shown = self.teacher(batch.image_BMDHW, batch.present_BM, chance if learns else None)
-            taught = shown.mapped(_leaf)
+                taught = self.teacher(batch.image_BMDHW, batch.present_BM, chance if learns else None).mapped(teacher.cut)
             if learns:
-                yield from self._own(taught, truth, TEACHER)
+                yield from _gathered(self._own(taught, truth, TEACHER), teacher)
             if learns and not attached:
-                yield _carried(TEACHER, shown, taught)
-                shown = None
+                yield Term(TEACHER, teacher.carried(), measured=False)
+                teacher = Leaves()  # Frees its graph before the student's is made.
         if self.stage == TEACHER:
             return
-        said = self.student(batch.image_BMDHW, keep, chance)
-        learned = said.mapped(_leaf)
-        yield from self._own(learned, truth, STUDENT)
+        learned = self.student(batch.image_BMDHW, keep, chance).mapped(student.cut)
+        yield from _gathered(self._own(learned, truth, STUDENT), student)
         rows = (keep != batch.present_BM).any(1)
         if taught is not None and rows.any():
-            yield from self._distilled(taught if attached else taught.mapped(Tensor.detach), learned, rows, progress)
-        yield _carried(STUDENT, said, learned)
-        if attached and shown is not None and taught is not None:
-            yield _carried(TEACHER, shown, taught)
+            held = taught if attached else taught.mapped(Tensor.detach)
+            yield from _gathered(self._distilled(held, learned, rows, progress), student, teacher)
+        yield Term(STUDENT, student.carried(), measured=False)
+        if attached and taught is not None:
+            yield Term(TEACHER, teacher.carried(), measured=False)
 
     def _own(self, said: Said, truth: Truth, who: str) -> Iterator[Term]:
         """Yield L_cls and the weighted Dice of a network."""
@@ -304,7 +308,7 @@ class AdaMM(Method):
             yield Term("content", mean(squared_differences(*of(teacher.content, student.content))), config.content)
         if config.style:
             maps = [of(s.style, s.decoded, s.z) for s in (teacher, student)]
-            yield Term("style", mean(style_losses(*maps)), config.style)
+            yield Term("style", mean(style_losses(*maps, relative=config.style_scale == "relative")), config.style)
         if config.adversarial:
             yield Term("adversary", mean(verdict_losses(self._verdict(*of(student.z)), true=True)), config.adversarial)
             real, made = of(teacher.z.detach(), student.z.detach())
@@ -339,12 +343,9 @@ def _on(device: torch.device, generator: torch.Generator) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
-def _leaf(x: Tensor) -> Tensor:
-    return x.detach().requires_grad_()
-
-
-def _carried(name: str, said: Said, leaves: Said) -> Term:
-    """Return the term Σ leaf.grad · output: its gradient at the outputs is what the terms have left at the leaves."""
-    pairs = zip(said.tensors(), leaves.tensors(), strict=True)
-    parts = [(leaf.grad * output).sum(dtype=torch.float32) for output, leaf in pairs if leaf.grad is not None]
-    return Term(name, torch.stack(parts).sum(), measured=False)
+def _gathered(terms: Iterator[Term], *leaves: Leaves) -> Iterator[Term]:
+    """Yield the terms; what each leaves behind is taken over before the next."""
+    for term in terms:
+        yield term
+        for of in leaves:
+            of.gather()
