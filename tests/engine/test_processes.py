@@ -38,7 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shared_run(**settings: object) -> Run:
     window = {"stride": 1, "size": (24, 24, 24)}  # A whole case: the choice is quick.
-    usual = {"accumulate": 2, "steps": 4, "fold": 0, "validation": 1, "window": window}
+    usual = {"accumulate": 2, "steps": 4, "fold": 0, "validation": 1, "window": window, "optimiser": "sgd", "learning_rate": 1e-3}
     return short_run("dropout_unet", **usual | settings)
 
 
@@ -105,6 +105,7 @@ def losses_and_weights(folder: Path) -> tuple[list[float], dict[str, torch.Tenso
 
 
 def assert_alike(one: Path, other: Path) -> None:
+    """Compare losses and weights; not for Adam, which turns the sign of a gradient that is nothing but rounding into a step."""
     (a, first), (b, second) = losses_and_weights(one), losses_and_weights(other)
     assert a == pytest.approx(b, rel=1e-5) and len(a) > 1
     assert first.keys() == second.keys()
@@ -131,19 +132,21 @@ def test_two_processes_train_as_one_with_the_summed_batch(prepared: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, settings", [("ccsd", {}), ("ccsd", {"precision": "bf16"}), ("dropout_unet", {"accumulate": 4})])
+@pytest.mark.parametrize(
+    "method, settings", [("ccsd", {}), ("ccsd", {"precision": "bf16"}), ("dropout_unet", {"optimiser": "adamw"})]
+)
 def test_methods_train_alike(method: str, settings: dict, prepared: Path, tmp_path: Path) -> None:
-    config = {"config": short_run(method).config}
-    run = short_run(method, **config, **{"accumulate": 2, "steps": 4, "fold": 0, "checkpoint_minutes": 0, "clip": 1e9} | settings)
+    usual = {"accumulate": 4, "steps": 4, "fold": 0, "optimiser": "sgd", "learning_rate": 1e-3}
+    run = short_run(method, **usual | settings)
     train(run, prepared, tmp_path / "one")
     record, out = record_of(run, tmp_path / "record"), tmp_path / "two"
     outcome = done(two("train", "--from", record, "--data", prepared, "--out", out, "--device", "cpu"))
     assert outcome.returncode == 0, outcome.stderr
-    if run.precision == "float32":
+    if run.precision == "float32" and run.optimiser == "sgd":
         assert_alike(tmp_path / "one", out)
     else:
         a, b = (losses_and_weights(folder)[0] for folder in (tmp_path / "one", out))
-        assert a == pytest.approx(b, rel=1e-2)
+        assert a == pytest.approx(b, rel=1e-5 if run.precision == "float32" else 1e-2)
 
 
 def wait_for(folder: Path, step: int, process: subprocess.Popen[str]) -> None:

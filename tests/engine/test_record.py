@@ -118,5 +118,22 @@ def test_the_state_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert clean is not None and len(clean["commit"]) == 40 and clean["changed"] is False
     (package / "__init__.py").write_text("changed = True")
     assert source_state(package) == {**clean, "changed": True}
+    index = tmp_path / "checkout" / ".git" / "index"
+    git(tmp_path / "checkout", "commit", "-q", "-a", "-m", "second")
+    content = index.read_bytes()
+    os.utime(package / "__init__.py", (1, 1))  # What makes git want to write its index anew.
+    assert source_state(package) is not None
+    assert index.read_bytes() == content  # To be asked changes nothing, and takes no lock that a kill could leave behind.
     monkeypatch.setenv("PATH", "")
     assert source_state(package) is None
+
+
+def test_tensorboard_shows_the_log(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setattr("anymri.engine.training.LOG_EVERY", 1)
+    train(short_run("dropout_unet", steps=3), prepared, tmp_path / "run")
+    lines = [json.loads(line) for line in RunFolder(tmp_path / "run").log.read_text().splitlines()]
+    shown = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    shown.Reload()
+    assert set(shown.Tags()["scalars"]) == {"seconds", "share", "running", "seg"}
+    assert [(e.step, e.value) for e in shown.Scalars("seg")] == [(line["step"], pytest.approx(line["seg"])) for line in lines]

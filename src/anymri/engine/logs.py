@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
+import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 from anymri.engine.run import RunFolder
 from anymri.errors import OutputError
+from anymri.volumes.store import make_folder
 from anymri.volumes.writing import write_text
 
 LOGGER = logging.getLogger(__name__)  # Python shows its warnings on standard error, unless a program wants them elsewhere.
@@ -73,15 +77,43 @@ def logger_of(folder: RunFolder, *, step: int) -> Logger:
     forget_after(folder, step)
     if find_spec("tensorboard") is None:
         return lambda line: log(folder, line)
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=step + 1)
+    scalars = _scalars_to(folder, step)
 
     def both(line: Mapping[str, Any]) -> None:
         log(folder, line)
-        for name, value in line.items():
-            if isinstance(value, int | float) and name != "step":
-                writer.add_scalar(name, value, line["step"])
-        writer.flush()
+        scalars(line)
 
     return both
+
+
+def _scalars_to(folder: RunFolder, step: int) -> Logger:
+    """Return what writes numbers for TensorBoard, which is to forget the steps after this one.
+
+    Its own writer works in a thread, where an error is nobody's: a full disk would end in a traceback.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]  (made when it is imported)
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    now = time.time()
+    path = (
+        folder.path / "tensorboard" / f"events.out.tfevents.{int(now)}.{socket.gethostname()}.{os.getpid()}.{time.monotonic_ns()}"
+    )
+
+    def append(*events: Any) -> None:
+        try:
+            with open(path, "ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            check_there(folder)
+            raise OutputError(f"{path}: cannot be written ({error.strerror}); free some space and resume") from None
+
+    def write(line: Mapping[str, Any]) -> None:
+        values = [Summary.Value(tag=n, simple_value=v) for n, v in line.items() if isinstance(v, int | float) and n != "step"]
+        append(Event(wall_time=time.time(), step=line["step"], summary=Summary(value=values)))
+
+    make_folder(path.parent)
+    start = SessionLog(status=SessionLog.START)
+    append(Event(wall_time=now, file_version="brain.Event:2"), Event(wall_time=now, step=step + 1, session_log=start))
+    return write

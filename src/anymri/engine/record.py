@@ -93,7 +93,9 @@ def source_state(package: Path) -> dict[str, Any] | None:
     """Return the commit that a package is checked out at and whether it was changed since; None if git does not know it."""
 
     def said(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(package), *words], capture_output=True, text=True, timeout=10, check=True)
+        # Without locks: to be asked for its state must change nothing in a checkout, nor leave a lock behind if this is killed.
+        command = ["git", "--no-optional-locks", "-C", str(package), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
         return done.stdout.strip()
 
     try:
