@@ -53,7 +53,11 @@ class Double:
             if visit.name in self.failing:
                 yield Outcome(visit.name, None, "too small, sadly")
                 continue
-            summary: dict[str, Any] = {"name": visit.name, "modalities_used": ["T1", "T2"], "seconds": {"read": 1.0, "predict": 2.0}}
+            summary: dict[str, Any] = {
+                "name": visit.name,
+                "modalities_used": ["T1", "T2"],
+                "seconds": {"read": 1.0, "predict": 2.0},
+            }
             summary["volumes_ml"] = {"WT": 3.0, "TC": 2.0, "ET": float(ord(visit.name))}
             summary |= made_by(self.assignment.model, self.assignment.options) | {"inputs": inputs_of(visit)}
             (out / visit.name).mkdir(exist_ok=True)
@@ -99,7 +103,9 @@ def test_a_failure_is_forgotten_when_it_succeeds(assignment: Assignment) -> None
 def test_what_was_interrupted_goes_on_where_it_was(assignment: Assignment) -> None:
     with pytest.raises(KeyboardInterrupt):
         segment_cohort(assignment, Double(assignment, stop_after=2))
-    assert {n: r["status"] for n, r in rows(assignment.out).items()} == dict(zip("abcde", ("done", "done", *["open"] * 3), strict=True))
+    assert {n: r["status"] for n, r in rows(assignment.out).items()} == dict(
+        zip("abcde", ("done", "done", *["open"] * 3), strict=True)
+    )
     again = Double(assignment)
     seen: list[tuple[int, int, str]] = []
     segment_cohort(assignment, again, report=lambda done, total, outcome: seen.append((done, total, outcome.name)))

@@ -96,12 +96,13 @@ def _segment_many(assignment: Any, shard: Any, workers: int, weights: Path) -> N
     with means as given:
         tally = segment_cohort(assignment, getattr(given, "execute", given), shard=shard, report=report)
     asked = len(tally.kept) + len(tally.done) + len(tally.failed)
-    if asked == len(tally.failed) == 1:
+    if len(assignment.names) == len(tally.failed) == 1:
         raise AnymriError(next(iter(tally.failed.values())))
     for name, reason in tally.failed.items():
         print(one_line(f"failed: {name}: {reason}"), file=sys.stderr)
     part = "" if shard is None else f" of part {shard.number} of {shard.of}"
     kept = f", {len(tally.kept)} of them earlier" if tally.kept else ""
+    kept += f"; {len(assignment.left_out)} left out" if assignment.left_out else ""
     print(f"{asked - len(tally.failed)} of {asked} patients{part} are segmented{kept}; volumes in {out / VOLUMES}")
     print(USE)
     if tally.failed:
@@ -129,18 +130,20 @@ def _assignment(studies: list[Path], cohort: Path | None, model: Any, options: A
     task = model.method.task
     visits: list[Any] = []
     refused: dict[str, str] = {}
+    left_out: list[tuple[str, str]] = []
     for folder in [cohort] if cohort is not None else studies:
         try:
-            found, left_out = find_visits(folder, task)
+            found, unused = find_visits(folder, task)
         except AnymriError as error:
             if cohort is not None or len(studies) == 1:
                 raise
             refused[folder.resolve().name] = str(error)
             continue
-        for path, reason in left_out:
+        for path, reason in unused:
             print(one_line(f"left out: {path}: {reason}"), file=sys.stderr)
         visits += found
-    return Assignment(tuple(visits), model, options, out, refused)
+        left_out += unused
+    return Assignment(tuple(visits), model, options, out, refused, tuple(left_out))
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:

@@ -66,7 +66,7 @@ def evaluate(
         own: dict[str, ScoreTable] = {}
         for folder in group.deal(cases, f"evaluate {out.name}"):
             part = parts / f"{folder.name}.csv"
-            table = _already(part, origins[folder.name])
+            table = already_scored(part, origins[folder.name])
             if table is None:
                 table = _scored(model, folder, origins[folder.name], protocol, (device, pool))
                 write_scores(part, table)
@@ -93,8 +93,8 @@ def _check(folder: Path, task: Task) -> None:
         raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
 
 
-def _already(part: Path, origin: Origin) -> ScoreTable | None:
-    """Return the table of a case that an interrupted evaluation left, if it is of the same weights and protocol."""
+def already_scored(part: Path, origin: Origin) -> ScoreTable | None:
+    """Return the table of a case that an interrupted evaluation left, if it is of the same weights or masks, and protocol."""
     if not origin.run:  # A model that never was a file cannot be told from another.
         return None
     try:
@@ -105,21 +105,23 @@ def _already(part: Path, origin: Origin) -> ScoreTable | None:
     return table if same and len(table) else None
 
 
+def reference_of(folder: Path, regions: Sequence[str], task: Task, protocol: Protocol) -> CaseReference:
+    """Return the reference of a prepared case, of these regions, ready to be scored against."""
+    truth = read_truth(folder)
+    masks = {r: (truth.array >> i & 1).astype(bool) for i, r in enumerate(task.region_names) if r in regions}
+    return prepare_case(masks, truth.grid.spacing_mm, protocol)
+
+
 def _scored(
     model: Model, folder: Path, origin: Origin, protocol: Protocol, means: tuple[torch.device, ThreadPoolExecutor]
 ) -> ScoreTable:
     """Return the scores of one case: subsets are decoded one after the other and scored in threads meanwhile."""
     device, pool = means
     case, task = read_case(folder), model.method.task
-    truth = read_truth(folder)
-    reference = prepare_case(
-        {r: (truth.array >> i & 1).astype(bool) for i, r in enumerate(task.region_names) if r in case.known_regions},
-        truth.grid.spacing_mm,
-        protocol,
-    )
+    reference = reference_of(folder, case.known_regions, task, protocol)
     present = task.modalities.subset(case.modalities)
     keeps = [s for s in model.method.supports() if s <= present]
-    grids = Grid.from_lattice(case.grid), truth.grid
+    grids = Grid.from_lattice(case.grid), Grid.from_lattice(case.native)
     waiting: list[Future[tuple[Score, ...]]] = []
     image = full_image(folder, task)
     logits_of_subsets = region_logits_of(model, image, present.mask, [s.mask for s in keeps], device=device)

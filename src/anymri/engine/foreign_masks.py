@@ -4,7 +4,7 @@
     DIR/CASE/segmentation.nii.gz        as 'anymri segment' writes it; also CASE.nii.gz, CASE_seg.nii.gz, CASE-seg.nii.gz
     DIR/SUBSET/…                        the same, made from these modalities alone, such as T1c+FLAIR, in any order
 
-Masks that lie in no folder of a subset are taken for made from all that the case has. Files may be .nii as well.
+Masks that lie in no folder of a subset are taken for made from all that the case has. Files may be .nii, .mha or .nrrd as well.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import numpy as np
 from anymri.domain.modality import Subset, subsets
 from anymri.domain.region import LabelScheme
 from anymri.domain.task import Task
+from anymri.engine.evaluation import already_scored, reference_of
 from anymri.errors import CaseError, GridMismatchError, InputFileError, UsageError
-from anymri.metrics.protocol import CaseReference, Protocol, prepare_case, score_case
-from anymri.metrics.scores import Origin, Score, ScoreTable, joined, read_scores, tabulated, write_scores
+from anymri.metrics.protocol import CaseReference, Protocol, score_case
+from anymri.metrics.scores import Origin, Score, ScoreTable, joined, tabulated, write_scores
 from anymri.preparation.labels import region_bits
-from anymri.volumes.nifti import read_labels
-from anymri.volumes.store import make_folder, read_case, read_truth
+from anymri.volumes.images import ENDINGS, read_label_map
+from anymri.volumes.store import make_folder, read_case
 from anymri.volumes.volume import Array, Grid, Volume, grid_distance_mm, orientation_of, reoriented, same_grid
 
 Report = Callable[[int, int, str], None]
-_ENDINGS = (".nii.gz", ".nii")
 _SUFFIXES = ("", "_seg", "-seg")
 _OWN = "segmentation"  # What 'anymri segment' calls a mask.
 
@@ -99,16 +99,16 @@ def find_masks(source: Path, cases: Sequence[Path], task: Task) -> FoundMasks:
 
 
 def _walked(source: Path) -> Iterator[Path]:
-    """Yield every NIfTI file below a folder, sorted, but for what is hidden."""
+    """Yield every image below a folder, sorted, but for what is hidden."""
     for path in sorted(source.rglob("*")):
         shown = not any(part.startswith(".") for part in path.relative_to(source).parts)
-        if shown and path.name.lower().endswith(_ENDINGS) and path.is_file():
+        if shown and path.name.lower().endswith(ENDINGS) and path.is_file():
             yield path
 
 
 def _case_of(path: Path, folders: Sequence[str], cases: Mapping[str, Subset]) -> str | None:
     """Return the case that a file is the mask of; a whole name comes before one with a suffix."""
-    stem = path.name[: -next(len(e) for e in _ENDINGS if path.name.lower().endswith(e))]
+    stem = path.name[: -next(len(e) for e in ENDINGS if path.name.lower().endswith(e))]
     if len(folders) > 1 or (folders and folders[0] not in cases):
         return None
     if folders:
@@ -147,9 +147,9 @@ def evaluate_masks(
         for done, (name, masks) in enumerate(found.masks.items(), 1):
             origin = Origin(found.method, cohort, name, None, run, reading.protocol.name)
             part = parts / f"{name}.csv"
-            table = _already(part, origin)
+            table = already_scored(part, origin)
             if table is None:
-                reference = _reference(root / name, known[name], reading)
+                reference = reference_of(root / name, known[name], reading.task, reading.protocol)
                 native = Grid.from_lattice(read_case(root / name).native)
                 scored = [
                     pool.submit(_scored, path, subset, native, (origin, reference, reading)) for subset, path in masks.items()
@@ -185,29 +185,13 @@ def _digest(found: FoundMasks, scheme: LabelScheme) -> str:
             try:
                 total.update(f"\0{name}\0{subset}\0{hashlib.sha256(path.read_bytes()).hexdigest()}".encode())
             except OSError as error:
-                raise InputFileError(f"{path}: cannot be read ({error.strerror}); expected a mask as NIfTI") from error
+                raise InputFileError(f"{path}: cannot be read ({error.strerror}); expected a mask") from error
     return total.hexdigest()[:12]
-
-
-def _already(part: Path, origin: Origin) -> ScoreTable | None:
-    """Return the table of a case that an interrupted evaluation left, if it is of the same masks and protocol."""
-    try:
-        table = read_scores(part)
-    except InputFileError:
-        return None
-    same = all((r.run, r.protocol, r.cohort, r.case) == (origin.run, origin.protocol, origin.cohort, origin.case) for r in table)
-    return table if same and len(table) else None
-
-
-def _reference(folder: Path, known: Sequence[str], reading: Reading) -> CaseReference:
-    truth = read_truth(folder)
-    regions = {r: (truth.array >> i & 1).astype(bool) for i, r in enumerate(reading.task.region_names) if r in known}
-    return prepare_case(regions, truth.grid.spacing_mm, reading.protocol)
 
 
 def _scored(path: Path, subset: Subset, native: Grid, how: tuple[Origin, CaseReference, Reading]) -> tuple[Score, ...]:
     origin, reference, reading = how
-    array = on_grid(read_labels(path), native, file=f"{path}", case=origin.case)
+    array = on_grid(read_label_map(path), native, file=f"{path}", case=origin.case)
     bits = region_bits(array, reading.scheme, reading.task, file=str(path))
     masks = {r: np.asarray(bits >> i & 1, dtype=bool) for i, r in enumerate(reading.task.region_names)}
     return tabulated(origin, str(subset), score_case(masks, reference))

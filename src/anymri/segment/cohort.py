@@ -2,7 +2,7 @@
 
 OUT/NAME/                 what is written of one patient; its summary says what it was made from, and comes last
 OUT/.NAME.failed.json     why a patient failed; removed when it succeeds
-OUT/volumes.csv           one row a patient, made of these two alone, so that all who work on one folder write the same
+OUT/volumes.csv           one row a patient, made of what was asked for and of these alone: all who work on it write the same
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from anymri.volumes.store import case_folder, read_cohort, write_json
 from anymri.volumes.writing import write_text
 
 VOLUMES = "volumes.csv"
-DONE, FAILED, OPEN = "done", "failed", "open"
+DONE, FAILED, OPEN, LEFT_OUT = "done", "failed", "open", "left out"
 _FAILED = ".failed.json"
 _PAUSE_SECONDS = 30.0  # Between two writings of the table while patients come in.
 
@@ -71,6 +71,7 @@ class Assignment:
         options: How.
         out: Where a folder for each is made.
         refused: Name → reason, of what was asked for and is known beforehand not to be usable.
+        left_out: What was found beside the patients and is not used: (path or name, reason).
     """
 
     visits: tuple[Visit, ...]
@@ -78,6 +79,7 @@ class Assignment:
     options: Options
     out: Path
     refused: Mapping[str, str]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         names = [*(v.name for v in self.visits), *self.refused]
@@ -201,7 +203,7 @@ def in_this_process(model: Model, options: Options) -> Executor:
 
 
 def write_volumes(assignment: Assignment) -> None:
-    """Write volumes.csv: one row for each patient that was asked for or lies in the folder, sorted by name.
+    """Write volumes.csv: one row for each patient that was asked for or lies in the folder, sorted by name, then what was left out.
 
     Several may write at a time: each looks again after it has written, so that the last to write has seen everything.
 
@@ -231,6 +233,8 @@ def _volumes(assignment: Assignment) -> str:
             writer.writerow({"name": name, "status": DONE, **_made(summary), **_found(summary)})
         else:
             writer.writerow({"name": name, "status": OPEN})
+    for name, reason in assignment.left_out:  # Among it may be a patient that somebody counts on.
+        writer.writerow({"name": name, "status": LEFT_OUT, "reason": one_line(reason)})
     return stream.getvalue()
 
 

@@ -83,7 +83,7 @@ def checked_images(visit: Visit, task: Task) -> dict[str, Source]:
     for modality, source in images.items():
         if not source.path.is_file():
             found = "a folder" if source.path.is_dir() else "no regular file" if source.path.exists() else "nothing"
-            raise InputFileError(f"{source.path} ({modality}): expected a NIfTI file, found {found}; check the path")
+            raise InputFileError(f"{source.path} ({modality}): expected an image file, found {found}; check the path")
         real = source.path.resolve(), source.channel
         if real in seen:
             raise UsageError(
