@@ -19,8 +19,9 @@ from anymri.engine.checkpoint import (
 )
 from anymri.engine.distributed import processes
 from anymri.engine.divergence import Course
-from anymri.engine.logs import warn
+from anymri.engine.logs import check_there, warn
 from anymri.engine.run import Run, RunFolder
+from anymri.errors import OutputError
 from anymri.methods.method import Adam, Method
 
 
@@ -123,7 +124,11 @@ def save(state: State, folder: RunFolder) -> None:
     tensors = {f"method.{k}": v for k, v in state.method.state_dict().items()}
     tensors |= {f"averaged.{k}": v for k, v in state.averaged.items()}
     tensors |= optimiser_tensors(state.optimisers)
-    write_checkpoint(folder.checkpoints, state.place.step, tensors, asdict(state.place))
+    try:
+        write_checkpoint(folder.checkpoints, state.place.step, tensors, asdict(state.place))
+    except OutputError:
+        check_there(folder)  # If that is the reason, it is the better word.
+        raise
 
 
 def resumed(state: State, run: Run, folder: RunFolder) -> State:
