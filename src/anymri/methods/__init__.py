@@ -9,6 +9,8 @@ from anymri.methods.adamm import AdaMMConfig
 from anymri.methods.ccsd import CCSDConfig
 from anymri.methods.dropout_unet import DropoutUNetConfig
 from anymri.methods.method import MethodConfig
+from anymri.methods.shaspec import ShaSpecConfig
+from anymri.methods.uhved import UHVEDConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ METHODS = (
     Entry("adamm", AdaMMConfig, "knowledge distillation", "arXiv 2509.15017"),
     Entry("ccsd", CCSDConfig, "knowledge distillation", "arXiv 2511.14599"),
     Entry("dropout_unet", DropoutUNetConfig, "robustness enhancement", "arXiv 2602.20218; Ruffle et al. 2023"),
+    Entry("shaspec", ShaSpecConfig, "feature generation", "arXiv 2307.14126"),
+    Entry("uhved", UHVEDConfig, "multi-task learning", "arXiv 1907.11150"),
 )
 
 
