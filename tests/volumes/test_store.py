@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,8 @@ def test_a_case_without_reference(tmp_path: Path) -> None:
 
 
 def test_writing_again_replaces_all(folder: Path) -> None:
-    left_behind = folder.with_name(f".{folder.name}.999999.tmp")
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())
+    left_behind = folder.with_name(f".{folder.name}.{host}-4194305.tmp")  # One more than the most processes there can be.
     left_behind.mkdir()
     store.write_case(folder, CASE, IMAGE + 1, None, None)
     assert np.array_equal(store.read_image(folder), IMAGE + 1)

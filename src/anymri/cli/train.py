@@ -174,7 +174,7 @@ def _changed(content: dict[str, Any], chosen: dict[str, Any], settings: list[str
     content |= {field: value for field, value in chosen.items() if value is not None}
     for setting in settings:
         field, equals, text = setting.partition("=")
-        if not equals:
+        if not equals or not field:
             raise UsageError(f"--set {setting}: expected FIELD=VALUE, such as --set learning_rate=0.001")
         try:
             value = json.loads(text)

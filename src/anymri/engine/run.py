@@ -266,8 +266,14 @@ class RunFolder:
             ) from None
 
     def read_cases(self) -> dict[str, tuple[str, ...]]:
-        """Return which cases serve what, as the record has them; empty if it has none."""
+        """Return which cases serve what, as the record has them; empty if it has none.
+
+        Raises:
+            TrainingError: If the record is damaged.
+        """
         cases = self.read_facts().get("cases", {})
+        if not isinstance(cases, dict) or not all(isinstance(names, list) for names in cases.values()):
+            raise TrainingError(f"{self.record}: its cases are damaged; expected lists of names; start anew")
         return {part: tuple(names) for part, names in cases.items()}
 
     def read_run(self) -> Run:
@@ -277,6 +283,9 @@ class RunFolder:
             TrainingError: If the folder holds none.
         """
         try:
-            return checked_run(dict(parsed_json(self.record)["run"]))
+            content = parsed_json(self.record)["run"]
+            if not isinstance(content, dict):
+                raise ValueError(f"its run is {type(content).__name__}")
+            return checked_run(content)
         except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             raise TrainingError(f"{self.record}: not a run ({error}); expected a folder that 'anymri train' has made") from None

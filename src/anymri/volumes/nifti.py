@@ -53,14 +53,23 @@ def read_nifti(path: Path | str, *, channel: int | None = None) -> Volume:
         if (slope, inter) != (1.0, 0.0):
             array *= np.float32(slope)
             array += np.float32(inter)
-        low, high = float(array.min()), float(array.max())
+    check_intensities(path, array)
+    return Volume(array, grid)
+
+
+def check_intensities(path: Path, array: Array) -> None:
+    """Check that voxels, float32, are not all the same and of a magnitude that can be calculated with.
+
+    Raises:
+        ImageContentError: If they are not.
+    """
+    low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageContentError(f"{path}: holds values beyond the range of float32; expected intensities; export the image again")
     if low == high:
         raise _constant(path, low)
     if not _MAGNITUDE[0] <= max(-low, high) <= _MAGNITUDE[1]:
         raise ImageContentError(f"{path}: its voxels reach from {low:g} to {high:g}; expected intensities; export the image again")
-    return Volume(array, grid)
 
 
 def read_labels(path: Path | str, *, channel: int | None = None) -> Volume:

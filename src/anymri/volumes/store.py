@@ -15,8 +15,10 @@ import json
 import math
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import blosc2
@@ -198,8 +200,8 @@ def read_case(folder: Path) -> Case:
             grid=_lattice(content["grid"]),
             native=_lattice(content["native"]),
             scheme=_optional(content, "scheme"),
-            sources=_sources(content),
-            intensity=_checked(content, "intensity", dict),
+            sources=_tables(content, "sources", lambda s: {"file", "channel", "sha256"} <= s.keys(), str | int | None),
+            intensity=_tables(content, "intensity", lambda s: all(map(math.isfinite, s.values())), int | float),
             steps=_steps(content),
             version=_checked(content, "version", str),
         )
@@ -226,11 +228,13 @@ def _steps(content: dict[str, Any]) -> tuple[dict[str, object], ...]:
     return tuple(steps)
 
 
-def _sources(content: dict[str, Any]) -> dict[str, dict[str, str | int | None]]:
-    sources = _checked(content, "sources", dict)
-    if not all(isinstance(s, dict) and {"file", "channel", "sha256"} <= s.keys() for s in sources.values()):
-        raise ValueError("sources without file, channel and sha256")
-    return sources
+def _tables(
+    content: dict[str, Any], key: str, fits: Callable[[dict[str, Any]], bool], kind: UnionType
+) -> dict[str, dict[str, Any]]:
+    tables = _checked(content, key, dict)
+    if not all(isinstance(t, dict) and all(isinstance(v, kind) for v in t.values()) and fits(t) for t in tables.values()):
+        raise ValueError(f"{key} that are not what a preparation writes")
+    return tables
 
 
 def _read(folder: Path, name: str, where: tuple[slice, ...]) -> Array:
