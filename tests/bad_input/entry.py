@@ -44,7 +44,6 @@ class Refused:
         says: Pattern that the line must hold.
         batch: Whether lines that begin with ``failed: `` or ``left out: `` or ``note: `` may come before it.
         leaves: Paths in ``out`` that the documentation allows to be left.
-        slow: Whether it takes seconds.
     """
 
     kind: str
@@ -53,7 +52,6 @@ class Refused:
     says: str
     batch: bool = False
     leaves: tuple[str, ...] = ()
-    slow: bool = False
 
 
 @dataclass(frozen=True)

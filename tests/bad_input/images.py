@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +61,22 @@ def nifti(
     array = brain() if array is None else array
     kind = nibabel.Nifti1Image if variant.version == 1 else nibabel.Nifti2Image
     stored = array.astype(array.dtype.newbyteorder(variant.order)) if array.dtype.fields is None else array
-    image = kind(stored, affine, variant.header(endianness=variant.order), dtype=array.dtype)
+    image = kind(stored, affine if _regular(affine) else AFFINE, variant.header(endianness=variant.order), dtype=array.dtype)
     image.header.set_xyzt_units("mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=0)
-    return changed(image.to_bytes(), change, variant) if change else image.to_bytes()
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=0)
+    changes = [] if _regular(affine) else [partial(_irregular, affine)]  # nibabel wants to make a quaternion of it
+    changes += [change] if change else []
+    return changed(image.to_bytes(), together(*changes), variant) if changes else image.to_bytes()
+
+
+def _irregular(affine: np.ndarray, header: Header) -> None:
+    header["srow_x"], header["srow_y"], header["srow_z"] = affine[:3]
+    header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _regular(affine: np.ndarray) -> bool:
+    return bool(np.isfinite(affine).all()) and abs(np.linalg.det(affine[:3, :3])) > 1e-9
 
 
 def changed(content: bytes, change: Change, variant: Variant = USUAL) -> bytes:

@@ -107,7 +107,7 @@ def _dimensions() -> Iterator[_Value]:
         yield _Value(field, "half", setting("dim", size // 2, axis), "more data than its header accounts for")
         yield _Value(field, "one more", setting("dim", size + 1, axis), "is truncated")
         yield _Value(field, "the most of 16 bits", setting("dim", 2**15 - 1, axis), "is truncated")
-        yield _Value(field, "the most of 64 bits", setting("dim", 2**63 - 1, axis), "at most 536870912 are read", (2,))
+        yield _Value(field, "the most of 64 bits", setting("dim", 2**63 - 1, axis), "at most 268435456 are read", (2,))
     for axis in range(4, 8):
         deep = together(setting("dim", axis, 0), setting("dim", 2, axis))
         yield _Value(f"dim[{axis}]", "2, and no data for it", deep, "is 4-D with 2 volumes")
@@ -115,7 +115,7 @@ def _dimensions() -> Iterator[_Value]:
         yield _Value(f"dim[{axis}]", "unused", setting("dim", 77, axis))
     yield _Value("dim", "10^9 voxels", setting("dim", [3, 1000, 1000, 1000, 1, 1, 1, 1]), "1000000000 voxels; at most")
     yield _Value("dim", "all 32767", setting("dim", [7, *[32767] * 7]), "voxels; at most")
-    yield _Value("dim", "just below the limit", setting("dim", [3, 800, 800, 800, 1, 1, 1, 1]), "is truncated")
+    yield _Value("dim", "just below the limit", setting("dim", [3, 640, 640, 640, 1, 1, 1, 1]), "is truncated")
     yield _Value("dim", "two axes that vary", setting("dim", [5, 24, 24, 20, 2, 3, 1, 1]), "has 5 dimensions")
 
 
@@ -125,7 +125,13 @@ def _types() -> Iterator[_Value]:
     for code, name in {2: "uint8", 8: "int32", 16: "float32", 64: "float64", 256: "int8", 1024: "int64", 1280: "uint64"}.items():
         yield _Value("datatype", name, setting("datatype", code), f"16 bits a voxel but the type {name}")
     yield _Value("datatype", "uint16 of the same bits", setting("datatype", 512))
-    for code, bits, word in ((128, 24, "RGB colours"), (2304, 32, "RGB colours"), (32, 64, "complex"), (1792, 128, "complex")):
+    for code, bits, word in (
+        (128, 24, "RGB colours"),
+        (2304, 32, "RGB colours"),
+        (32, 64, "complex"),
+        (1792, 128, "complex"),
+        (1536, 128, "float128|is unknown"),
+    ):
         both = together(setting("datatype", code), setting("bitpix", bits))
         yield _Value("datatype", f"code {code} with its {bits} bits", both, word)
     for bits in (0, 1, 8, 15, 32, 64, -16, 32767):
