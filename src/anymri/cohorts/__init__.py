@@ -138,19 +138,18 @@ def _by_name(source: Path, task: Task, scheme: str | None) -> Cohort:
     """Return the cases of a folder that nothing marks: BraTS names, or an error that says what each layout misses."""
     try:
         return _found("brats", source, task, scheme)
-    except (InputFileError, UsageError) as error:
-        brats = _reason(error, source)
+    except InputFileError:
+        brats = "no BraTS names (brats)"
+    except UsageError as error:
+        brats = str(error).split(";", 1)[0]
     try:
-        table = f"is in {table_in(source, task)}"
+        table_in(source, task)
     except InputFileError as error:
-        table = _reason(error, source)
-    missing = f"brats: {brats}; msd and nnunet: no {msd.DESCRIPTION} with modality or channel_names"
-    missing += f"; bids: no {bids.DESCRIPTION} and no sub-*/anat; table: {table}; phantom: no {phantom.MARKER}"
-    raise InputFileError(f"{source}: fits none of the layouts ({missing}); {_advice(source, task)}")
-
-
-def _reason(error: AnymriError, source: Path) -> str:
-    return str(error).removeprefix(f"{source}: ").split(";", 1)[0]
+        table = str(error).removeprefix(f"{source}: ").split(";", 1)[0].replace("holds no", "no")
+    else:
+        table = "a table"
+    missing = f"{brats}, no {msd.DESCRIPTION} (msd, nnunet), no {bids.DESCRIPTION} or sub-*/anat (bids), {table} (table)"
+    raise InputFileError(f"{source}: fits no layout: {missing}, no {phantom.MARKER} (phantom); {_advice(source, task)}")
 
 
 def _advice(source: Path, task: Task) -> str:
@@ -164,9 +163,10 @@ def _advice(source: Path, task: Task) -> str:
     columns = ",".join(("case", *(m.option for m in task.modalities)))
     first = next(iter(task.modalities))
     option = f"--{first.option} FILE" if task.modalities == GLIOMA.modalities else f"--image {first.name}=FILE"
+    name = images[0].name if len(images[0].name) <= 40 else f"{images[0].name[:39]}…"
     return (
-        f"its {len(images)} images have names that do not tell case and modality: write a table with the columns {columns} and "
-        f"give that, or segment one patient with 'anymri segment {option} …'"
+        f"its {len(images)} images, {name} the first, are not named by case and modality: write a table with the columns "
+        f"{columns}, or segment one patient with 'anymri segment {option} …'"
     )
 
 
