@@ -23,6 +23,8 @@ PATIENCE = timedelta(minutes=30)  # With a process that neither answers nor is g
 ANSWER = timedelta(seconds=2)  # For one that is asked whether it is still there.
 ADVICE = "the same command goes on, train with --resume"
 
+HERE = "-"  # In place of a reason: says that a process has noticed that another is gone.
+
 Item = TypeVar("Item")
 
 
@@ -122,7 +124,7 @@ class Processes:
 
     def _lost(self, found: str) -> str:
         """Return who is gone, as far as those that are left can tell: each says that it is there and waits for the rest."""
-        self.leave("")
+        self.leave(HERE)
         for rank in range(self.count):
             try:
                 assert self.store is not None
@@ -130,7 +132,7 @@ class Processes:
                 reason = self.store.get(f"left/{rank}").decode()
             except RuntimeError:
                 reason = "killed, out of memory, or its machine is lost"
-            if reason:
+            if reason != HERE:
                 return f"process {rank} of {self.count} (counted from 0) is gone ({reason})"
         return f"the {self.count} processes have lost each other ({found.splitlines()[0]})"
 
@@ -200,6 +202,8 @@ def _found(rank: int, count: int, device: torch.device | None, advice: str) -> P
         backend = "cpu:gloo,cuda:nccl"
     try:
         store, rank, count = next(rendezvous("env://", rank, count, timeout=PATIENCE))
+        # A group that was started again finds what the one before has left in the store: addresses of processes that are no more.
+        store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
