@@ -227,9 +227,7 @@ def _steps(content: dict[str, Any]) -> tuple[dict[str, object], ...]:
     return tuple(steps)
 
 
-def _tables(
-    content: dict[str, Any], key: str, fits: Callable[[dict[str, Any]], bool], kind: UnionType
-) -> dict[str, dict[str, Any]]:
+def _tables(content: dict[str, Any], key: str, fits: Callable[[dict[str, Any]], bool], kind: Any) -> dict[str, dict[str, Any]]:
     tables = _checked(content, key, dict)
     if not all(isinstance(t, dict) and all(isinstance(v, kind) for v in t.values()) and fits(t) for t in tables.values()):
         raise ValueError(f"{key} that are not what a preparation writes")

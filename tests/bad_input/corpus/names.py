@@ -55,7 +55,7 @@ def entries() -> Iterator[Entry]:
     )
     for name in _BAD_CASES:
         yield Refused(
-            KIND, f"a case called {name}", partial(_as_case, name, sound=True), "case name|holds no|fits none", batch=True
+            KIND, f"a case called {name}", partial(_as_case, name, sound=True), "case name|holds no|fits no", batch=True
         )
     yield from _duplicates()
 
@@ -80,12 +80,12 @@ def _sound(name: str, folder: Path) -> None:
 
 
 def _duplicates() -> Iterator[Entry]:
-    yield Refused(KIND, "two cases of one name", _twice("one", "two"), "fits none|holds no|is also in", batch=True)
-    yield Refused(KIND, "two files of one modality", _two_files, "fits none|holds no|there twice", batch=True)
-    yield Refused(KIND, "a folder that links to itself", _looping, "fits none|holds no", batch=True)
+    yield Refused(KIND, "two cases of one name", _twice("one", "two"), "fits no|holds no|is also in", batch=True)
+    yield Refused(KIND, "two files of one modality", _two_files, "fits no|holds no|there twice", batch=True)
+    yield Refused(KIND, "a folder that links to itself", _looping, "fits no|holds no", batch=True)
     yield Refused(KIND, "a study given twice", lambda f, k: ("segment", k.study, k.study), "more than once|twice", batch=True)
-    yield Refused(KIND, "labels alone", _labels_alone, "fits none|holds no", batch=True)
-    yield Refused(KIND, "an empty folder", lambda f, k: ("prepare", f, f / "out"), "fits none|holds no")
+    yield Refused(KIND, "labels alone", _labels_alone, "fits no|holds no", batch=True)
+    yield Refused(KIND, "an empty folder", lambda f, k: ("prepare", f, f / "out"), "fits no|holds no")
     yield Refused(
         KIND,
         "a folder that is not there",
