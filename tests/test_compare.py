@@ -59,6 +59,21 @@ def test_one_that_fails_stops_no_other_and_is_tried_again(prepared: Path, tmp_pa
     assert (tmp_path / "out" / "without" / SCORES).stat().st_mtime_ns == written, "what was done is not done again"
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(MemoryError(), "MemoryError"), (RuntimeError(""), "RuntimeError"), (RuntimeError("no memory\nadvice"), "no memory")],
+)
+def test_a_failure_that_says_little_stops_no_other(
+    error: Exception, said: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(run: Run, data: Path, out: Path, **options: object) -> object:
+        raise error
+
+    monkeypatch.setattr(comparing, "train", failing)
+    outcomes = compare(pair(), prepared, tmp_path / "out", means=MEANS)
+    assert [(o.name, o.reason) for o in outcomes] == [("with", said), ("without", said)]
+
+
 def test_a_folder_of_other_settings_is_not_touched(prepared: Path, tmp_path: Path) -> None:
     compare(pair(), prepared, tmp_path / "out", means=MEANS)
     (outcome, other) = compare(pair(seed=5), prepared, tmp_path / "out", means=MEANS)

@@ -13,7 +13,7 @@ from anymri.engine.model import read_model
 from anymri.engine.parts import parts_of
 from anymri.engine.run import Run, RunFolder
 from anymri.engine.training import train
-from anymri.errors import AnymriError, TrainingError, UsageError
+from anymri.errors import AnymriError, TrainingError, UsageError, one_line
 from anymri.metrics.protocol import Protocol
 from anymri.volumes.store import case_folder, read_cohort
 
@@ -74,8 +74,9 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
         folder = out / name
         try:
             _done(name, run, data, folder, means=means)
-        except (AnymriError, RuntimeError) as error:  # The latter: of memory, and the like.
-            outcomes.append(Outcome(name, folder, str(error).splitlines()[0]))
+        except (AnymriError, RuntimeError, MemoryError) as error:  # The latter two: of memory, and the like.
+            said = str(error).strip().splitlines() or [type(error).__name__]  # MemoryError says nothing.
+            outcomes.append(Outcome(name, folder, one_line(said[0])))
         else:
             outcomes.append(Outcome(name, folder))
     return tuple(outcomes)
