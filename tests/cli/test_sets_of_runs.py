@@ -39,6 +39,7 @@ def test_a_set_is_trained_and_scored_by_one_command_and_resumed_by_it(run, prepa
     out = tmp_path / "out"
     done = run("train", "two", "--data", prepared, "--out", out, "--fold", "0")
     assert done.code == 0, done.err
+    assert f"anymri report {out / 'first'} {out / 'second'} --out DIR" in done.out
     assert sorted(p.parent.name for p in out.glob("*/scores.csv")) == ["first", "second"]
     again = run("train", "two", "--data", prepared, "--out", out, "--fold", "0")
     assert (again.code, "add --resume" in again.err) == (2, True)

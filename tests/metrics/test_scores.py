@@ -141,7 +141,7 @@ def test_tables_of_different_protocols_are_joined_only_when_asked():
     assert scores.sheet(other, "dice").protocol == "rfnet"
 
 
-def test_empties_can_be_left_out():
+def test_values_of_empties_can_be_left_out():
     def measured(case, volume, reference):
         return [
             row(case=case),
@@ -150,7 +150,9 @@ def test_empties_can_be_left_out():
         ]
 
     table = ScoreTable((*measured("a", 1.0, 1.0), *measured("b", 0.0, 1.0), *measured("c", 1.0, 0.0), *measured("d", 0.0, 0.0)))
-    assert {r.case for r in scores.without_empties(table)} == {"a"}
+    found = scores.empties_unknown(table, "dice")
+    assert {r.case for r in found if r.metric == "dice" and r.value == r.value} == {"a"}
+    assert [r for r in found if r.metric != "dice"] == [r for r in table if r.metric != "dice"] and len(found) == len(table)
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.name)

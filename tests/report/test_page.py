@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from anymri.errors import AnymriError
+from anymri.metrics.scores import read_scores
 from anymri.metrics.statistics import Bootstrap
 from anymri.report.page import write_report
 
@@ -194,6 +195,57 @@ def test_the_same_numbers_give_the_same_report(measured, tmp_path):
     write_report([measured.parent / "unet.csv"], tmp_path / "b", published=["ccsd-table-1"], bootstrap=FEW)
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_beside_distances_stand_those_of_masks_where_neither_is_empty(measured, tmp_path):
+    table = tmp_path / "a.csv"
+    write_table(table)  # the innermost region of case 0 is empty in the reference and found there
+    lines = [
+        re.sub(r"(,ET,hausdorff_95_mm,)[^,]*", r"\g<1>373.0", line) if ",case0," in line else line
+        for line in table.read_text().splitlines()
+    ]
+    table.write_text("\n".join(lines) + "\n")
+    write_report([table], tmp_path / "out", bootstrap=FEW)
+    (row,) = cells(tmp_path / "out" / "table_means.csv")
+    assert float(row["HD95, mm: ET"]) == pytest.approx((373 + 5 * 9) / 6, abs=0.1)
+    assert float(row["HD95 where neither is empty, mm: ET"]) == pytest.approx(9, abs=0.1)
+    assert row["HD95 where neither is empty, mm: WT"] == row["HD95, mm: WT"]
+    rows = {r["method"]: r for r in cells(measured / "table_means.csv")}
+    assert rows["RFNet"]["HD95 where neither is empty, mm: ET"] == "–"
+    # Methods that miss different tumours have it over different masks: no best.
+    line = next(
+        x for x in (measured / "report.md").read_text(encoding="utf-8").splitlines() if x.startswith("| dropout") and "0/0/15" in x
+    )
+    assert not any(c.strip().startswith("**") for c in line.split("|")[10:14])
+
+
+def test_means_without_a_modality_are_those_of_table_5(published, measured):
+    rows = {r["method"]: r for r in cells(published / "table_without_brats2018.csv")}
+    found = {r: f"{float(rows['CCSD'][f'{r}: Dice without, %: T2']):.2f}" for r in ("ET", "TC", "WT")}
+    # Table 5 has the same seven subsets of the same weights, most critical first.
+    assert found == {"ET": "62.80", "TC": "77.34", "WT": "83.90"}
+    rows = {r["method"]: r for r in cells(measured / "table_without.csv")}
+    assert "RFNet" not in rows  # its subsets were not published
+    unet = read_scores(measured.parent / "unet.csv")
+    values = [r.value for r in unet if (r.metric, r.region) == ("dice", "WT") and "T1c" not in r.subset.split("+")]
+    assert len(values) == 6 * 7
+    assert float(rows["dropout_unet"]["WT: Dice without, %: T1c"]) == pytest.approx(100 * sum(values) / len(values))
+
+
+def test_a_protocol_of_fractions_is_told_to_be_shown_in_percent(tmp_path):
+    write_report([write_table(tmp_path / "a.csv", protocol="nnunet")], tmp_path / "out", bootstrap=FEW)
+    assert "shown as fractions, but in percent here" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_methods_without_a_common_subset_are_not_tested(tmp_path):
+    files = [write_table(tmp_path / f"{n}.csv", n) for n in "xy"]
+    for file, keep in zip(files, (",FLAIR,", ",T2,"), strict=True):
+        lines = file.read_text().splitlines()
+        file.write_text("\n".join([lines[0], *(line for line in lines if keep in line)]) + "\n")
+    write_report(files, tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "x and y were scored on different subsets: they are not compared." in text
+    assert not list((tmp_path / "out").glob("table_without*"))
 
 
 def test_what_may_not_be_compared_is_in_sections_of_its_own(tmp_path):

@@ -35,6 +35,11 @@ def test_numbers_have_the_digits_of_the_field_and_intervals_one_less():
     assert number(known(None), PERCENT) == Cell("–") or number(known(None), PERCENT).text == "–"
 
 
+def test_what_rounds_to_zero_has_no_sign():
+    cell = number(Estimate(-1e-6, -2e-6, 1e-6, 5, 0), PERCENT)
+    assert (cell.text, cell.interval, cell.value) == ("0.00", "0.0 to 0.0", pytest.approx(-1e-4))
+
+
 def test_the_best_is_marked_within_its_group_as_printed():
     cells = [number(known(v), PERCENT) for v in (0.5, 0.700001, 0.7, 0.9, None)]
     marked = with_best(cells, ["x", "x", "x", "y", "x"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,8 +117,12 @@ def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, 
     for outcome in outcomes:
         print(f"failed: {outcome.name}: {outcome.reason}" if outcome.reason else f"scores in {outcome.folder / SCORES}")
     if failed:
-        raise UsageError(f"{len(failed)} of {len(runs)} runs failed; the same command with --resume tries them again")
-    print(f"'anymri report {out} --out DIR' makes tables and figures of them")
+        raise UsageError(
+            f"{len(failed)} of {len(runs)} runs failed, for the reasons above; mend them, then add --resume to try again"
+        )
+    # In the order of the set: the first is what the others are compared with.
+    command = shlex.join(["anymri", "report", *(str(o.folder) for o in outcomes), "--out", "DIR"])
+    print(f"tables and figures of them: {command}")
 
 
 def _with_cases(run: Run, data: Path, allow_missing: bool) -> Run:

@@ -13,16 +13,23 @@ Here: E_shared, E_spec → ``encoders``; C → ``compose``; f_fused → ``Featur
 Deviations:
     1. An absent slot of Z is the mean of the kept modalities' shared features (``absent="shared_mean"``), or the shared encoder's
        view of a zero volume (``absent="zero"``, the text of the paper). docs/decisions/0003 has the comparison.
-    2. Skips are the concatenated shared features reduced by 1×1 (as ShaSpec), or shared and specific ones (``skips="fused"``).
-    3. The segmentation loss, unnamed in the paper, is soft Dice over regions + cross-entropy, on a drawn and on the full set.
-    4. τ is 2, without the factor τ²; the teacher of every KL is detached (the paper states neither).
+    2. Skips are the concatenated shared features reduced by 1×1 (as ShaSpec), or shared and specific ones (``skips="fused"``). The
+       share of an absent modality is nothing, or that of a zero volume, as in 1.
+    3. The segmentation loss, unnamed in the paper, is soft Dice over regions + cross-entropy, on a drawn and on the full set. The
+       decoder has one output per class; a region is the sum of its classes' probabilities.
+    4. τ is 2, without the factor τ²; σ is the softmax over the channels of Z at each voxel; a KL is summed over channels, its mean
+       is over voxels and samples; the teacher of DMCD is detached as that of HMSD (the paper states none of these).
     5. Scores are computed once, over the full set, as algorithm 1 lists it; ``rescore`` does it among the remaining ones.
     6. k of HMSD is drawn for each sample of a batch, not once per batch. On an incomplete case the teacher is the set at hand.
     7. With ``distilled="shared"`` or ``"specific"`` Z is built of those features, zeros where absent, and HMSD compares softmax
        over channels of Z instead of decoded probabilities. The paper does not define it.
     8. ``paper`` has ShaSpec's encoders and decoder; their kernels are standardised, and C's too. All other sizes have the encoders
        of a U-Net, so that methods are compared at one size.
-    9. ShaSpec's alignment and domain losses are no part of it.
+    9. C stands before the subset is combined, as sections 3.1 and 3.2 have it (the caption of figure 2 has it behind), and adds no
+       shared feature unless ``residual`` (ShaSpec). ShaSpec's alignment and domain losses are no part of it.
+
+With ``absent="zero"`` neighbours on the path of DMCD differ in one slot: its KL can teach only the view of nothing to imitate what
+was removed. With ``"shared_mean"`` the slot is made of what remains, which can learn to make up for it.
 """
 
 from __future__ import annotations

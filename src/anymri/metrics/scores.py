@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,14 +160,14 @@ def selected(table: ScoreTable, keep: Callable[[Score], bool]) -> ScoreTable:
     return ScoreTable(tuple(row for row in table if keep(row)))
 
 
-def without_empties(table: ScoreTable) -> ScoreTable:
-    """Return the rows of masks where neither prediction nor reference is known to be empty, by their volumes in the table."""
+def empties_unknown(table: ScoreTable, metric: str) -> ScoreTable:
+    """Return the rows with no value (NaN) of a metric where prediction or reference is empty, by their volumes in the table."""
 
     def key(row: Score) -> tuple[object, ...]:
         return row.method, row.cohort, row.case, row.subset, row.region, row.seed, row.run, row.protocol
 
     empty = {key(row) for row in table if row.metric in (VOLUME, REFERENCE_VOLUME) and row.value == 0.0}
-    return selected(table, lambda row: key(row) not in empty)
+    return ScoreTable(tuple(replace(r, value=math.nan) if r.metric == metric and key(r) in empty else r for r in table))
 
 
 def split(table: ScoreTable) -> tuple[ScoreTable, ...]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from anymri.metrics.pooled import Contest, contests
 from anymri.metrics.protocol import DICE
-from anymri.metrics.scores import split, subset_order
+from anymri.metrics.scores import Sheet, split, subset_order
 from anymri.metrics.statistics import Bootstrap
 from anymri.metrics.tables import Empties, empties
 from anymri.published.reading import HD95, Footnote, PublishedTable
 from anymri.report.formats import letter
-from anymri.report.series import MeasuredSeries, PublishedSeries, Series, regions_of, task_of
+from anymri.report.series import APART, MeasuredSeries, PublishedSeries, Series, is_known, regions_of, task_of
 from anymri.report.table import (
     MILLIMETRES,
     NOTHING,
@@ -31,7 +31,8 @@ from anymri.report.table import (
 _WIDEST = 6  # Methods per region that one table can hold side by side.
 _ALL_PAIRS = 4  # Methods up to which each is compared with each.
 _POINTS = Unit("points", 100.0, 2)
-_NAMES = {DICE: "Dice", HD95: "HD95"}
+_UNITS = {DICE: PERCENT, HD95: MILLIMETRES, APART: MILLIMETRES}
+_NAMES = {DICE: "Dice", HD95: "HD95", APART: "HD95 where neither is empty"}
 INTERVALS = "Small print: {level:g} % interval, bootstrap over cases ({resamples} resamples). Published numbers come without."
 
 
@@ -85,25 +86,27 @@ def subset_tables(series: Sequence[Series], *, name: str, title: str, bootstrap:
 
 
 def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bootstrap) -> Table | None:
-    """Return Table 2 of the field: methods × Dice and HD95 of every region, mean over subsets; and how many masks were empty."""
+    """Return Table 2 of the field: methods × Dice and HD95 of every region, mean over subsets; and how many masks were empty.
+
+    Beside HD95 stands that of masks where neither is empty, which no protocol's rule touches.
+    """
     if not series:
         return None
     regions = regions_of(series)
     notes = notes_of(series, regions)
-    units = {DICE: PERCENT, HD95: MILLIMETRES}
-    metrics = [m for m in units if any(number(s.mean((r,), m), units[m]).text != NOTHING for s in series for r in regions)]
+    metrics = [m for m in _UNITS if any(is_known(s.mean((r,), m)) for s in series for r in regions)]
     measured = any(isinstance(s, MeasuredSeries) for s in series)
     rows: list[Row] = []
     for own in series:
         cells: list[Cell] = []
         for metric in metrics:
-            cells += [number(own.mean((r,), metric), units[metric], marks=notes.of_cell(own, r)) for r in regions]
-            cells.append(number(own.mean(regions, metric), units[metric]))
+            cells += [number(own.mean((r,), metric), _UNITS[metric], marks=notes.of_cell(own, r)) for r in regions]
+            cells.append(number(own.mean(regions, metric), _UNITS[metric]))
         if measured:
             cells += _empty_cells(own, regions)
         rows.append(Row(own.label, tuple(cells), section=own.group, marks=notes.of_row(own)))
     width = len(regions) + 1
-    groups = [(f"{_NAMES[m]}, {units[m].name}", width) for m in metrics]
+    groups = [(f"{_NAMES[m]}, {_UNITS[m].name}", width) for m in metrics]
     header = [*regions, "mean"] * len(metrics)
     told = [INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples)] if measured else []
     if measured:
@@ -111,9 +114,31 @@ def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bo
         header += regions
         told.append("Empty masks: in both / in the prediction alone (missed) / in the reference alone (invented).")
     told += [said for s in series if isinstance(s, MeasuredSeries) for said in _undefined(s, regions, metrics)]
-    higher = [units[m].higher for m in metrics for _ in range(width)]
+    # Not where neither is empty: methods that miss different tumours are seen on different masks there.
+    ranked = [m for m in metrics if m != APART]
+    higher = [_UNITS[m].higher for m in ranked for _ in range(width)]
     best = column_best(rows, among=[s.peers for s in series], columns=range(len(higher)), higher=higher)
     return Table(name, title, "method", tuple(header), best, tuple(groups), tuple(told), notes.texts)
+
+
+def without_table(series: Sequence[Series], *, name: str, title: str) -> Table | None:
+    """Return the mean Dice over the subsets that lack a modality, for each; none unless all subsets of a task were scored."""
+    shown, task = [s for s in series if s.subsets], task_of(series)
+    if not shown or task is None:
+        return None
+    modalities, regions = task.modalities.names, regions_of(shown)
+    columns = [(r, m) for r in regions for m in modalities]
+    rows = [
+        Row(s.label, tuple(number(s.without(m, len(modalities), r), PERCENT) for r, m in columns), section=s.group) for s in shown
+    ]
+    rows = [row for row in rows if any(cell.text != NOTHING for cell in row.cells)]
+    peers = [s.peers for s in shown if any(is_known(s.without(m, len(modalities), r)) for r, m in columns)]
+    if not rows:
+        return None
+    best = column_best(rows, among=peers, columns=range(len(columns)), higher=[True] * len(columns))
+    told = f"Mean over the {2 ** (len(modalities) - 1) - 1} subsets that lack the modality of the means over cases."
+    groups = tuple((f"{r}: Dice without, %", len(modalities)) for r in regions)
+    return Table(name, title, "method", tuple(m for _, m in columns), best, groups, (told,))
 
 
 def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | None:
@@ -155,9 +180,9 @@ def contest_table(
     labels = list(sheets)
     each = len(labels) <= _ALL_PAIRS
     pairs = list(itertools.combinations(labels, 2)) if each else [(other, labels[0]) for other in labels[1:]]
-    apart = [p for p in pairs if not set(sheets[p[0]].cases) & set(sheets[p[1]].cases)]
+    apart = {p: what for p in pairs if (what := _different(sheets[p[0]], sheets[p[1]]))}
     found = contests([p for p in pairs if p not in apart], sheets, bootstrap=bootstrap)
-    refused = tuple(f"{a} and {b} were scored on different cases: they are not compared." for a, b in apart)
+    refused = tuple(f"{a} and {b} were scored {what}: they are not compared." for (a, b), what in apart.items())
     if not found:
         return None, refused
     regions = regions_of(series)
@@ -248,6 +273,16 @@ def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple
     )
 
 
+def _different(first: Sheet, second: Sheet) -> str:
+    """Return in words what two methods have nothing of in common; empty if they can be compared."""
+    parts = (
+        (first.cases, second.cases, "on different cases"),
+        (first.subsets, second.subsets, "on different subsets"),
+        (first.regions, second.regions, "in different regions"),
+    )
+    return next((what for mine, others, what in parts if not set(mine) & set(others)), "")
+
+
 def _contest_cells(of: dict[str, Contest], regions: Sequence[str]) -> tuple[Cell, ...]:
     cells: list[Cell] = []
     for region in regions:
@@ -267,7 +302,7 @@ def _p(p: float) -> Cell:
 def _undefined(series: MeasuredSeries, regions: Sequence[str], metrics: Sequence[str]) -> list[str]:
     """Return what must be known of values that no mean can be made of."""
     told = [f"{series.label}: no mean of HD95, some of its values are infinite."] if series.endless else []
-    for metric in metrics:
+    for metric in (m for m in metrics if m != APART):
         count = series.mean(regions, metric).undefined
         if count:
             told.append(

@@ -10,7 +10,15 @@ from anymri.metrics.protocol import protocol_named, rules
 from anymri.metrics.statistics import Bootstrap
 from anymri.published.reading import PublishedTable
 from anymri.report.ablation import ablation_tables, published_ablations, training_table
-from anymri.report.comparison import area_table, contest_table, empty_table, mean_table, seed_table, subset_tables
+from anymri.report.comparison import (
+    area_table,
+    contest_table,
+    empty_table,
+    mean_table,
+    seed_table,
+    subset_tables,
+    without_table,
+)
 from anymri.report.figures import Picture, area_figure, curve_figure, training_figure
 from anymri.report.measured import Arena, Material
 from anymri.report.series import MeasuredSeries, PublishedSeries, Series
@@ -94,6 +102,7 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
                 curve_figure(series, name=f"figure_modalities{suffix}", title="Mean Dice by number of modalities"),
                 areas,
                 area_figure(series, name=f"figure_aurc{suffix}", title="Area under the robustness curve"),
+                without_table(series, name=f"table_without{suffix}", title=f"Without a modality, {where}"),
             ),
         ),
         ("Paired tests", (tests,)),
@@ -121,6 +130,7 @@ def _published_sections(data: str, published: Sequence[PublishedTable], bootstra
         curve_figure(series, name=f"figure_modalities{suffix}", title=f"Mean Dice by number of modalities, {data} (published)"),
         area_table(series, name=f"table_aurc{suffix}", title=f"Area under the robustness curve, {data} (published)"),
         area_figure(series, name=f"figure_aurc{suffix}", title=f"Area under the robustness curve, {data} (published)"),
+        without_table(series, name=f"table_without{suffix}", title=f"Without a modality, {data} (published)"),
     ]
     return [Section(f"{data}, as published", f"published{suffix}", (), tuple(p for p in parts if p is not None))]
 
@@ -131,7 +141,8 @@ def _published_series(tables: Iterable[PublishedTable]) -> tuple[PublishedSeries
 
 def _rules(arena: Arena) -> str:
     try:
-        told = f": {'; '.join(rules(protocol_named(arena.protocol)))}"
+        protocol = protocol_named(arena.protocol)
+        told = f": {'; '.join(rules(protocol))}{'' if protocol.percent else ', but in percent here, as all of this report'}"
     except UsageError:  # Scored by a version that knows more protocols than this one.
         told = ""
     return f"Scored on cohort {arena.cohort} by the protocol {arena.protocol}{told}."

@@ -13,13 +13,14 @@ from anymri.domain.task import TASKS, Task
 from anymri.metrics.pooled import Pooled, pooled
 from anymri.metrics.protocol import DICE
 from anymri.metrics.robustness import Robustness, aurc, robustness
-from anymri.metrics.scores import Sheet
-from anymri.metrics.statistics import Bootstrap, Estimate, weighted
+from anymri.metrics.scores import Sheet, empties_unknown, split
+from anymri.metrics.statistics import Bootstrap, Estimate, mean, weighted
+from anymri.metrics.tables import empties
 from anymri.published.reading import HD95, PublishedTable
 from anymri.report.measured import Measured
 from anymri.report.table import known
 
-METRICS = (DICE, HD95)
+APART = "hausdorff_95_mm where neither mask is empty"
 _NOTHING = known(None)
 
 
@@ -63,6 +64,15 @@ class MeasuredSeries:
         return pooled(self.measured.by_seed, HD95).sheet
 
     @cached_property
+    def distance_apart(self) -> Sheet | None:
+        """HD95 of masks where neither is empty, which no rule touches; None as for ``distance``, or if volumes are not known."""
+        tables = self.measured.by_seed.values()
+        if not all(any(row.metric == HD95 for row in t) and all(map(empties, split(t))) for t in tables):
+            return None
+        found = pooled({seed: empties_unknown(t, HD95) for seed, t in self.measured.by_seed.items()}, HD95).sheet
+        return None if np.isinf(found.values).any() else found
+
+    @cached_property
     def endless(self) -> bool:
         """Whether some HD95 is infinite, as some protocols have it where a mask is empty."""
         return any(row.metric == HD95 and math.isinf(row.value) for t in self.measured.by_seed.values() for row in t)
@@ -83,14 +93,29 @@ class MeasuredSeries:
 
     def mean(self, regions: Sequence[str], metric: str = DICE) -> Estimate:
         """Return the mean over subsets, and over regions if there are several, of the means over cases."""
-        scores = self.dice.sheet if metric == DICE else self.distance
+        scores = self._sheet(metric)
         if scores is None or not set(regions) <= set(scores.regions):
             return _NOTHING
-        columns = [scores.regions.index(r) for r in regions]
-        values = scores.values[:, :, columns].reshape(len(scores.cases), -1)
-        measured = scores.measured[:, :, columns].reshape(values.shape)
-        weights = np.full((1, values.shape[1]), 1.0 / values.shape[1])
-        return weighted(values, weights, measured=measured, bootstrap=self.bootstrap)[0]
+        return self._mean(scores, range(len(scores.subsets)), [scores.regions.index(r) for r in regions])
+
+    def without(self, modality: str, of: int, region: str) -> Estimate:
+        """Return the mean Dice over the subsets that lack a modality of so many; nothing unless all of these were scored."""
+        scores = self.dice.sheet
+        kept = subsets_without(self.subsets, modality, of)
+        if not kept or region not in scores.regions:
+            return _NOTHING
+        return self._mean(scores, [scores.subsets.index(s) for s in kept], [scores.regions.index(region)])
+
+    def _sheet(self, metric: str) -> Sheet | None:
+        if metric == DICE:
+            return self.dice.sheet
+        return self.distance_apart if metric == APART else self.distance
+
+    def _mean(self, scores: Sheet, subsets: Sequence[int], regions: Sequence[int]) -> Estimate:
+        """Return the mean over some subsets and regions of the means over cases."""
+        values = scores.values[:, subsets][:, :, regions].reshape(len(scores.cases), -1)
+        measured = scores.measured[:, subsets][:, :, regions].reshape(values.shape)
+        return mean(values, measured=measured, bootstrap=self.bootstrap)
 
     def curve(self, region: str) -> tuple[Estimate, ...]:
         """Return the robustness curve for 1..N modalities; empty if there is none."""
@@ -159,6 +184,12 @@ class PublishedSeries:
         found = [v for v in values if v is not None]
         return known(sum(found) / len(found)) if found and len(found) == len(values) else _NOTHING
 
+    def without(self, modality: str, of: int, region: str) -> Estimate:
+        """Return the mean of the published Dice over the subsets that lack a modality of so many; nothing unless all were."""
+        found = [self.table.value(self.label, s, region) for s in subsets_without(self.subsets, modality, of)]
+        values = [v for v in found if v is not None]
+        return known(sum(values) / len(values)) if values and len(values) == len(found) else _NOTHING
+
     def curve(self, region: str) -> tuple[Estimate, ...]:
         """Return the robustness curve from the published subsets; empty if there are none."""
         return tuple(map(known, self.table.curve(self.label, region)))
@@ -170,6 +201,12 @@ class PublishedSeries:
 
 
 Series = MeasuredSeries | PublishedSeries
+
+
+def subsets_without(subsets: Sequence[str], modality: str, of: int) -> tuple[str, ...]:
+    """Return which printed subsets lack a modality; none unless all 2^(of − 1) − 1 of them are there."""
+    kept = tuple(s for s in subsets if modality not in s.split("+"))
+    return kept if len(kept) == 2 ** (of - 1) - 1 else ()
 
 
 def task_of(series: Sequence[Series]) -> Task | None:

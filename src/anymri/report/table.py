@@ -107,8 +107,9 @@ def number(estimate: Estimate, unit: Unit, *, marks: str = "") -> Cell:
         return Cell(NOTHING)
     value, low, high = (v * unit.scale for v in (estimate.value, estimate.low, estimate.high))
     less = max(unit.digits - 1, 0)
-    interval = "" if math.isnan(low) else f"{low:.{less}f} to {high:.{less}f}"
-    return Cell(f"{value:.{unit.digits}f}", value, low, high, interval, marks=marks)
+    # z: what rounds to zero has no sign.
+    interval = "" if math.isnan(low) else f"{low:z.{less}f} to {high:z.{less}f}"
+    return Cell(f"{value:z.{unit.digits}f}", value, low, high, interval, marks=marks)
 
 
 def counted(count: int) -> Cell:
