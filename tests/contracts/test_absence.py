@@ -32,6 +32,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adamm-case": ("adamm", {"gate": "case"}),
     "adamm-attached": ("adamm", {"teacher": "attached"}),
     "dropout_unet-no_presence": ("dropout_unet", {"presence": False}),
+    "shaspec-first": ("shaspec", {"absent": "first"}),
+    "shaspec-sigmoid": ("shaspec", {"outputs": "sigmoid"}),
+    "shaspec-no_auxiliaries": ("shaspec", {"alignment": 0.0, "domain": 0.0}),
+    "uhved-plain": ("uhved", {"divergence": 0.0, "reconstruction": 0.0}),
 }
 CASES = [(v, "glioma") for v in VARIANTS] + [(m, t) for m in ALL_METHODS for t in ALL_TASKS if t != "glioma"]
 every_method_and_task = pytest.mark.parametrize(("variant", "task"), CASES, ids=["-".join(c) for c in CASES])

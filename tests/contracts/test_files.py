@@ -57,6 +57,12 @@ def test_base_is_small_enough_to_compare_and_to_ship(name: str, task: Task) -> N
         ("ccsd", "base", {}, 5_876_244),
         ("ccsd", "small", {}, 1_471_052),
         ("ccsd", "paper", {}, 187_705_088),
+        # Without its classifier of modalities, 1 028.
+        ("shaspec", "paper", {"outputs": "sigmoid"}, 187_704_544),
+        ("shaspec", "base", {}, 5_875_988),
+        ("shaspec", "small", {}, 1_470_924),
+        ("uhved", "base", {}, 4_069_924),
+        ("uhved", "small", {}, 1_019_540),
     ],
 )
 def test_parameters_are_as_many_as_published(name: str, size: Size, options: dict[str, object], expected: int) -> None:

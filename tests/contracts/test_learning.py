@@ -54,6 +54,16 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dropout_unet", {"drawing": "uniform_size"}),
     ("dropout_unet", {"drawing": "bernoulli", "keep_probability": 0.2}),
     ("dropout_unet", {"widths": (4, 4, 4, 4, 4)}),  # so many levels that the coarsest has weight 0
+    ("shaspec", {"absent": "first"}),
+    ("shaspec", {"outputs": "sigmoid"}),
+    ("shaspec", {"alignment": 0.0}),
+    ("shaspec", {"domain": 0.0}),
+    ("shaspec", {"alignment": 0.0, "domain": 0.0}),
+    ("shaspec", {"complete": 0.0}),
+    ("shaspec", {"complete": 1.0, "absent": "first"}),
+    ("uhved", {"divergence": 0.0}),
+    ("uhved", {"reconstruction": 0.0}),
+    ("uhved", {"divergence": 0.0, "reconstruction": 0.0}),
 )
 
 # Weights that belong to one subset are all trained sooner where there are few subsets.
