@@ -15,6 +15,7 @@ from anymri.errors import AnymriError
 
 from .conftest import Runner, limited
 from .corpus import ENTRIES
+from .corpus.weights import CALLED
 from .entry import Harmless, Kit, Refused, Unread
 
 PEAK = 250_000_000  # Bytes that refusing anything may take.
@@ -82,6 +83,7 @@ def test_a_command_refuses_it_in_one_line(entry: Refused, run: Runner, kit: Kit,
     assert left == before[0]
     assert snapshot(good) == before[1]
     assert done.grown < PEAK
+    assert not CALLED.exists()
 
 
 @pytest.mark.parametrize("entry", parameters(Unread))

@@ -54,9 +54,7 @@ def entries() -> Iterator[Entry]:
         KIND, "a zero byte in --set", lambda f, k: ("train", "ccsd", "--data", f, "--out", f / "out", "--init", "a\0b"), "a.x00b"
     )
     for name in _BAD_CASES:
-        yield Refused(
-            KIND, f"a case called {name}", partial(_as_case, name, sound=True), "case name|holds no|fits no", batch=True
-        )
+        yield Refused(KIND, f"a case called {name}", partial(_as_case, name, sound=True), "case name|holds no|fits no", batch=True)
     yield from _duplicates()
 
 

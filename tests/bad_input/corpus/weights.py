@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,14 +22,14 @@ from ..entry import Entry, Kit, Refused
 from ..images import brain, nifti, put
 
 KIND = "weights"
-_CALLED = Path("/tmp/anymri-a-pickle-was-opened")
+CALLED = Path(tempfile.gettempdir()) / "anymri-a-pickle-was-opened"
 
 
 class Bait:
     """Something whose unpickling would leave a file behind."""
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return Path.touch, (_CALLED,)
+        return Path.touch, (CALLED,)
 
 
 def entries() -> Iterator[Entry]:
