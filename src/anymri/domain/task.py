@@ -124,7 +124,7 @@ GLIOMA = Task(
         ),
         LabelScheme(
             "brats2024",
-            "BraTS 2024 and later, adult glioma after treatment: as brats2023, and 4 resection cavity, which is no part of the tumour",
+            "BraTS 2024 and later, adult glioma after treatment: as brats2023, with 4 resection cavity, no part of the tumour",
             {1: _TC, 2: _WT, 3: _ET, 4: ()},
             _GLIOMA_REGIONS,
         ),
