@@ -30,9 +30,15 @@ def listing() -> Run:
     )
 
 
+def lists() -> Mapping[str, Run]:
+    """Return two runs that list cases of which some are there: x is in both lists, y and z in one."""
+    parts = (Parts(train=("a", "x"), test=("c", "y")), Parts(train=("b", "z"), test=("c", "x")))
+    return {f"split{i}": short_run("ccsd", steps=1, cases=p.model_dump(mode="json")) for i, p in enumerate(parts)}
+
+
 @pytest.fixture(autouse=True)
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "RECIPES", {"two": two, "listing": listing})
+    monkeypatch.setattr(recipes, "RECIPES", {"two": two, "listing": listing, "lists": lists})
 
 
 def test_a_set_is_trained_and_scored_by_one_command_and_resumed_by_it(run, prepared: Path, tmp_path: Path) -> None:
@@ -58,6 +64,16 @@ def test_missing_cases_are_all_named_and_left_out_if_that_is_asked_for(run, prep
     done = run("train", "listing", "--data", prepared, "--out", tmp_path / "out", "--allow-missing")
     assert done.code == 0, done.err
     assert "3 listed cases are not there and are left out" in done.err
+
+
+def test_missing_cases_of_a_set_are_named_once(run, prepared: Path, tmp_path: Path) -> None:
+    done = run("train", "lists", "--data", prepared, "--out", tmp_path / "out")
+    assert done.code == 2 and not (tmp_path / "out").exists()
+    assert [line for line in done.err.splitlines() if line.startswith("missing: ")] == ["missing: x", "missing: y", "missing: z"]
+    done = run("train", "lists", "--data", prepared, "--out", tmp_path / "out", "--allow-missing")
+    assert done.code == 0, done.err
+    assert done.err.count("3 listed cases are not there and are left out") == 1
+    assert sorted(p.parent.name for p in (tmp_path / "out").glob("*/scores.csv")) == ["split0", "split1"]
 
 
 def test_a_fold_takes_the_place_of_listed_cases(run, prepared: Path, tmp_path: Path) -> None:

@@ -55,9 +55,9 @@ def train(
     chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}
     run = _run(name, again, chosen, settings or [], repeats=repeats)
     if not isinstance(run, Run):
-        _train_all({n: _with_cases(r, data, allow_missing) for n, r in run.items()}, data, out, resume=resume, device=device)
+        _train_all(_with_cases(run, data, allow_missing), data, out, resume=resume, device=device)
         return
-    run = _with_cases(run, data, allow_missing)
+    (run,) = _with_cases({name or "": run}, data, allow_missing).values()
     print(
         f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, "
         f"fold {run.fold}, seed {run.seed}"
@@ -125,23 +125,27 @@ def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, 
     print(f"tables and figures of them: {command}")
 
 
-def _with_cases(run: Run, data: Path, allow_missing: bool) -> Run:
-    """Return the run without the listed cases that are not there, if that is allowed; else name each of them and refuse."""
+def _with_cases(runs: Mapping[str, Run], data: Path, allow_missing: bool) -> dict[str, Run]:
+    """Return the runs without the listed cases that are not there, if that is allowed; else name each of them and refuse."""
     from anymri.engine.parts import missing_cases, without_missing
     from anymri.volumes.store import read_cohort
 
-    missing = missing_cases(run, read_cohort(data)[1])
-    if not missing or run.cases is None:
-        return run
-    if not allow_missing:
-        for name in missing:
-            print(f"missing: {name}", file=sys.stderr)
+    split = read_cohort(data)[1]
+    missing = {name: missing_cases(run, split) for name, run in runs.items()}
+    each = tuple(dict.fromkeys(case for cases in missing.values() for case in cases))
+    if each and not allow_missing:
+        for case in each:
+            print(f"missing: {case}", file=sys.stderr)
         raise UsageError(
-            f"{data}: {len(missing)} cases that the run lists are not among the prepared ones with a reference (named above); "
+            f"{data}: {len(each)} cases that the run lists are not among the prepared ones with a reference (named above); "
             "prepare them, add --allow-missing to go on without them, or choose a fold of your own with --fold"
         )
-    print(f"{len(missing)} listed cases are not there and are left out", file=sys.stderr)
-    return run.model_copy(update={"cases": without_missing(run.cases, missing)})
+    if each:
+        print(f"{len(each)} listed cases are not there and are left out", file=sys.stderr)
+    return {
+        name: run if run.cases is None else run.model_copy(update={"cases": without_missing(run.cases, missing[name])})
+        for name, run in runs.items()
+    }
 
 
 def _run(
