@@ -8,6 +8,7 @@ import pytest
 
 from anymri.cli.listing import _listing
 from anymri.engine.run import Run
+from anymri.errors import UsageError
 from anymri.recipes import RECIPES, run_named
 from anymri.recipes.ccsd import TABLE_SETS, brats2018, brats2020, small
 from anymri.recipes.splits import split_lists
@@ -62,3 +63,12 @@ def test_every_recipe_says_what_it_is() -> None:
     assert not [line for line in lines if "partial" in line or len(line.split()) < 4]
     assert len({line.split(maxsplit=1)[1] for line in lines}) == len(lines)
     assert set(TABLE_SETS) == {f"ccsd.{t}{e}" for t in TABLES for e in ("", ".small")}
+
+
+def test_a_name_that_is_nearly_a_recipe_names_those_there_are() -> None:
+    with pytest.raises(
+        UsageError, match=r"'ccsd.tabel3' is neither a size of ccsd \(tiny, .*paper\) nor a recipe \(.*ccsd.table3, "
+    ):
+        run_named("ccsd.tabel3")
+    with pytest.raises(UsageError, match=r"nor a recipe \(none\)"):
+        run_named("dropout_unet.huge")

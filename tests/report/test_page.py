@@ -300,6 +300,14 @@ def test_infinite_distances_have_no_mean_and_the_table_says_so(tmp_path):
     assert "m: no mean of HD95, some of its values are infinite." in text and "HD95, mm" not in text
 
 
+def test_a_method_that_finds_nothing_has_a_report_without_warnings(tmp_path):
+    table = write_table(tmp_path / "a.csv")
+    table.write_text(re.sub(r"(,ET,dice,)[^,]*", r"\g<1>0.0", table.read_text()))
+    write_report([table], tmp_path / "out", bootstrap=FEW)
+    (row,) = cells(tmp_path / "out" / "table_aurc.csv")
+    assert float(row["AURC, % × modalities: ET"]) == 0.0
+
+
 def test_values_without_a_number_are_counted(tmp_path):
     table = tmp_path / "a.csv"
     write_table(table)

@@ -35,7 +35,15 @@ def run_named(name: str) -> Run | Mapping[str, Run]:
     if name in RECIPES:
         return RECIPES[name]()
     method, _, size = name.partition(".")
-    if method in (m.name for m in METHODS):
-        return default(method, size) if size else default(method)
+    sizes = next((m.config.sizes for m in METHODS if m.name == method), ())
+    if sizes and not size:
+        return default(method)
+    if size in sizes:
+        return default(method, size)
+    related = [n for n in RECIPES if n.startswith(f"{method}.")]
+    if sizes:
+        raise UsageError(
+            f"'{name}' is neither a size of {method} ({', '.join(sizes)}) nor a recipe ({', '.join(related) or 'none'})"
+        )
     known = ", ".join([*(m.name for m in METHODS), *RECIPES])
     raise UsageError(f"'{name}' is neither a method nor a recipe; expected one of {known}")

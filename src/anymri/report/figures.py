@@ -92,7 +92,8 @@ def area_figure(series: Sequence[Series], *, name: str, title: str) -> Picture |
         axes.set_xlabel("AURC, % × modalities")
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_yticks([])
-        axes.set_xlim(0, 1.3 * max([100 * _top(s.area(region)[0]) for s in shown if is_known(s.area(region)[0])], default=1.0))
+        longest = max([100 * _top(s.area(region)[0]) for s in shown if is_known(s.area(region)[0])], default=0.0)
+        axes.set_xlim(0, 1.3 * longest or 1.0)  # All may be zero.
     panels[0].set_yticks(range(len(shown)), [_bar_label(s) for s in reversed(shown)])
     told = "; ".join(
         f"{s.label} ({s.group}): " + ", ".join(f"{r} {100 * s.area(r)[0].value:.2f}" for r in regions if is_known(s.area(r)[0]))
