@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ class Broken(Exception):
     """Ends an evaluation from outside."""
 
 
-@pytest.mark.parametrize("change", ["nothing", "a mask", "the scheme", "torn"])
+@pytest.mark.parametrize("change", ["nothing", "a mask", "the scheme", "torn", "a case"])
 def test_an_interrupted_evaluation_goes_on_where_it_was(
     prepared: Path, masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -235,11 +236,14 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     if change == "torn":
         part = tmp_path / ".s.csv.parts" / "a.csv"
         part.write_bytes(part.read_bytes()[:-40])
+    if change == "a case":
+        later = (tmp_path / ".s.csv.parts" / "a.csv").stat().st_mtime + 1
+        os.utime(prepared / "cases" / "a" / "case.json", (later, later))
     if change == "the scheme":
         with pytest.raises(AnymriError):
             scored(prepared, masks, tmp_path / "s.csv", scheme="msd")
     else:
         table = scored(prepared, masks, tmp_path / "s.csv")
         assert {r.value for r in table if r.case == "a" and r.metric == "dice"} == {0.0 if change == "a mask" else 1.0}
-    again = {"nothing": "c", "a mask": "abc", "torn": "ac", "the scheme": "a"}[change]
+    again = {"nothing": "c", "a mask": "abc", "torn": "ac", "a case": "ac", "the scheme": "a"}[change]
     assert made == ["a", "b", *again]

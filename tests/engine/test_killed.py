@@ -158,7 +158,7 @@ def test_a_folder_that_vanishes_is_one_line(prepared: Path, tmp_path: Path) -> N
     assert process.returncode == 128 + signal.SIGTERM and "is saved in" in said
 
 
-@pytest.mark.parametrize("damage", ["half", "a bit", "no facts"])
+@pytest.mark.parametrize("damage", ["half", "a bit", "no facts", "other facts"])
 def test_a_damaged_checkpoint_is_passed_over_and_it_is_said(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from anymri.engine.training import fit
 
@@ -176,6 +176,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_it_is_said(damage: str, tmp_pat
     elif damage == "a bit":
         content[-100] ^= 1
         tensors.write_bytes(content)
+    elif damage == "other facts":
+        facts = (last / "facts.json").read_text()
+        (last / "facts.json").write_text(facts.replace('"step": 4', '"step": "x"'))
     else:
         (last / "facts.json").unlink()
     again = fit(run, patients, folder, resume=True, device=cpu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -224,6 +225,15 @@ def test_prepare_and_evaluate_make_the_same_with_two(tmp_path: Path) -> None:
         assert outcome.returncode == 0, outcome.stderr
     for file in ("s.csv", "s.md"):
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "2").iterdir()) == ["s.csv", "s.md"]
+    (tmp_path / "masks").mkdir()
+    for reference in (tmp_path / "raw").glob("*/*_seg.nii.gz"):
+        shutil.copy(reference, tmp_path / "masks")
+    for launcher, name in ((one, "1"), (two(), "2")):
+        words = ["evaluate", "--masks", str(tmp_path / "masks"), "--data", str(tmp_path / "one")]
+        outcome = done([*launcher, *words, "--out", str(tmp_path / name / "s.csv")])
+        assert outcome.returncode == 0, outcome.stderr
+    assert (tmp_path / "1" / "s.csv").read_bytes() == (tmp_path / "2" / "s.csv").read_bytes()
     assert sorted(p.name for p in (tmp_path / "2").iterdir()) == ["s.csv", "s.md"]
 
 

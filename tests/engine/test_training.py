@@ -22,7 +22,8 @@ from anymri.domain.task import GLIOMA, PROSTATE
 from anymri.engine.checkpoint import read_newest
 from anymri.engine.parts import parts_of
 from anymri.engine.run import RunFolder
-from anymri.engine.step import back_propagate, schedule
+from anymri.engine.state import Place, entered, first_state
+from anymri.engine.step import back_propagate, make_step, schedule
 from anymri.engine.training import Progress, fit, train
 from anymri.errors import CaseError, OutputError, TrainingError, UsageError, WeightsError
 
@@ -192,6 +193,18 @@ def test_a_gradient_that_is_not_finite_stops(tmp_path: Path) -> None:
     ):
         fit(run, PATIENTS, RunFolder(tmp_path), resume=False, device=CPU)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_no_group_moves_if_the_gradient_of_another_is_not_finite() -> None:
+    run = short_run("duel", steps=8)
+    method = duel("duel")
+    state = entered(first_state(method, run, CPU), run, Place(step=4, stage=1, stage_start=0.5))
+    assert list(state.optimisers) == ["main", CRITIC]
+    method.critic.weight.register_hook(lambda gradient: gradient * torch.inf)
+    before = {name: value.detach().clone() for name, value in method.named_parameters()}
+    with pytest.raises(TrainingError, match=r"^gradient of critic is not finite at step 5; cases of the batch: case_\d; "):
+        make_step(state, run, PATIENTS, [1.0] * 3, progress=0.5)
+    assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

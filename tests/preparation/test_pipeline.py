@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from anymri.domain.task import GLIOMA, PROSTATE
 from anymri.errors import AnymriError, CaseError, GridMismatchError, ImageContentError, LabelSchemeError, OutputError, UsageError
 from anymri.preparation import labels_from_bits, prepare_cohort, prepare_images, prepare_study
 from anymri.volumes import store
+from anymri.volumes.nifti import write_nifti
 from anymri.volumes.volume import Grid, Volume, exact_copy, orientation_of, reoriented, resampled
 
 from .conftest import SHAPE, Writer, brain, tumour
@@ -227,6 +230,22 @@ def test_a_second_run_keeps_what_is_whole_and_mends_the_rest(
     again = dataclasses.replace(cohort, studies=tuple(dataclasses.replace(s, labels=None, scheme=None) for s in cohort.studies))
     prepare_cohort(again, GLIOMA, out)
     assert not store.has_labels(kept.parent)
+
+
+def test_a_file_that_was_exchanged_is_noticed_whatever_its_date(images: Images, tmp_path: Path, write_study: Writer) -> None:
+    study = write_study("one", images)
+    cohort, out = Cohort("made", (study,)), tmp_path / "out"
+    prepare_cohort(cohort, GLIOMA, out)
+    record = store.case_folder(out, "one") / "case.json"
+    before, flair = record.stat().st_mtime_ns, study.images["FLAIR"].path
+    flair.touch()
+    prepare_cohort(cohort, GLIOMA, out)
+    assert record.stat().st_mtime_ns == before  # Its content is the same.
+    write_nifti(flair, Volume(brain(9), images["FLAIR"].grid))
+    os.utime(flair, (1e9, 1e9))  # As a copy that keeps dates.
+    prepare_cohort(cohort, GLIOMA, out)
+    assert record.stat().st_mtime_ns > before
+    assert store.read_case(record.parent).sources["FLAIR"]["sha256"] == hashlib.sha256(flair.read_bytes()).hexdigest()
 
 
 def test_folds_of_the_source_are_kept_without_failures(cohort: Cohort, tmp_path: Path) -> None:

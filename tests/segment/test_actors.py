@@ -17,7 +17,8 @@ import pytest
 
 from anymri import Options
 from anymri.domain.task import GLIOMA
-from anymri.errors import UsageError, WeightsError
+from anymri.engine.interruption import SIGNALS, deferred, heeding
+from anymri.errors import InterruptedWork, UsageError, WeightsError
 from anymri.segment import actors
 from anymri.segment.actors import TRIES, Share, crew, model_of, share_of
 from anymri.segment.cohort import Assignment, Outcome, find_visits, in_this_process, segment_cohort
@@ -100,6 +101,26 @@ def test_a_worker_has_one_patient_at_a_time_and_goes_on_after_a_death() -> None:
         "c": "its worker died 3 times, perhaps for lack of memory; segment it by itself, or with fewer workers"
     }
     assert TRIES == 3
+
+
+def test_a_signal_lets_those_under_way_be_finished_and_begins_no_more() -> None:
+    given: list[tuple[str, str]] = []
+    done: list[str] = []
+    team = actors._Team(ray_double(lambda name: Outcome(name, {})), (handle("x", given), handle("y", given)), "reference")
+    with pytest.raises(InterruptedWork, match="^SIGTERM: nothing that was finished is lost; again$"), heeding("again"), deferred():
+        for outcome in actors._dispatched(team, [Visit(n) for n in "abcde"], Options(), Path("out")):
+            done.append(outcome.name)
+            if len(done) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+    assert sorted(done) == sorted(name for _, name in given) and len(done) == 2
+
+
+def test_a_ray_that_starts_takes_no_signals_away() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with actors._handlers_kept():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 def test_a_mistake_in_the_program_is_not_a_failure_of_the_patient() -> None:

@@ -16,10 +16,10 @@ from anymri import Options
 from anymri.domain.task import GLIOMA, PROSTATE
 from anymri.engine.model import Model, WeightsHeader
 from anymri.engine.run import Window
-from anymri.errors import CaseError, OutputError, UsageError
+from anymri.errors import CaseError, InterruptedWork, OutputError, UsageError
 from anymri.segment import cohort as cohorts
 from anymri.segment.cohort import Assignment, Outcome, Shard, find_visits, segment_cohort, shard_named
-from anymri.segment.patient import made_by
+from anymri.segment.patient import attempted, made_by
 from anymri.segment.visit import Visit, inputs_of
 
 from ..doubles import PlacedConfig
@@ -227,3 +227,15 @@ def test_a_folder_that_cannot_be_written_is_refused(assignment: Assignment, tmp_
 def test_a_cohort_for_another_task_is_refused(prepared: Path) -> None:
     with pytest.raises(CaseError, match="prepared for task glioma, the weights are for prostate"):
         find_visits(prepared, PROSTATE)
+
+
+def test_of_what_was_interrupted_not_even_an_empty_folder_is_left(tmp_path: Path) -> None:
+    with pytest.raises(InterruptedWork), attempted(tmp_path / "p"):
+        assert (tmp_path / "p").is_dir()
+        raise InterruptedWork(15, "stop")
+    assert not (tmp_path / "p").exists()
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q" / "notes.txt").write_text("mine")
+    with pytest.raises(InterruptedWork), attempted(tmp_path / "q"):
+        raise InterruptedWork(15, "stop")
+    assert (tmp_path / "q" / "notes.txt").read_text() == "mine"

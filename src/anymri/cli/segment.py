@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,17 +58,12 @@ def segment(
 
 
 def _segment_one(images: dict[str, Path], out: Path, model: Any, options: Any) -> None:
-    from anymri.segment import check_writable, write_segmentation
+    from anymri.segment import attempted, write_segmentation
     from anymri.segment import segment as segment_patient
 
-    try:
-        check_writable(out)
+    with attempted(out):
         result = segment_patient(images, name=out.resolve().name, weights=model, options=options)
         write_segmentation(result, out)
-    except (AnymriError, OSError, RuntimeError, MemoryError):
-        with suppress(OSError):  # Of a patient that failed not even an empty folder is left.
-            out.rmdir()
-        raise
     _print(result.summary, out)
     print(USE)
 

@@ -32,7 +32,8 @@ def write_checkpoint(folder: Path, step: int, tensors: Mapping[str, Tensor], fac
         part.mkdir()
         _save(tensors, part / "tensors.safetensors")
         digest = hashlib.sha256((part / "tensors.safetensors").read_bytes()).hexdigest()
-        (part / "facts.json").write_text(json.dumps({**facts, "sha256": digest}))
+        own = {"sha256": digest, "facts_sha256": _digest_of(facts)}
+        (part / "facts.json").write_text(json.dumps({**facts, **own}))
     for old in [*sorted(folder.glob("step_*"))[:-KEPT], *folder.glob(".step_*.tmp")]:  # The latter: of a process that was killed.
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -55,6 +56,10 @@ def _save(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | 
         raise OSError(str(error)) from error
 
 
+def _digest_of(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode()).hexdigest()
+
+
 def read_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[str]] | None:
     """Return tensors and facts of the newest checkpoint that can be read, with a line for each that cannot; None if there is none.
 
@@ -68,6 +73,9 @@ def read_newest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[s
             content = (path / "tensors.safetensors").read_bytes()
             if hashlib.sha256(content).hexdigest() != facts.pop("sha256"):
                 raise ValueError("its bytes are not those that were written")
+            own = facts.pop("facts_sha256", None)  # Checkpoints of earlier versions have none.
+            if own not in (None, _digest_of(facts)):
+                raise ValueError("its facts are not those that were written")
             return load(content), facts, spoilt
         except Exception as error:  # noqa: BLE001  (safetensors raises its own type; a half-written file must never end a restart)
             spoilt.append(f"{path}: cannot be read ({error}); the one before it is used")

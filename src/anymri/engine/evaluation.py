@@ -66,7 +66,7 @@ def evaluate(
         own: dict[str, ScoreTable] = {}
         for folder in group.deal(cases, f"evaluate {out.name}"):
             part = parts / f"{folder.name}.csv"
-            table = already_scored(part, origins[folder.name])
+            table = already_scored(part, origins[folder.name], folder)
             if table is None:
                 table = _scored(model, folder, origins[folder.name], protocol, (device, pool))
                 write_scores(part, table)
@@ -93,13 +93,18 @@ def _check(folder: Path, task: Task) -> None:
         raise CaseError(f"{folder}: has no reference segmentation; leave it out, or prepare it with one")
 
 
-def already_scored(part: Path, origin: Origin) -> ScoreTable | None:
-    """Return the table of a case that an interrupted evaluation left, if it is of the same weights or masks, and protocol."""
+def already_scored(part: Path, origin: Origin, folder: Path) -> ScoreTable | None:
+    """Return the table of a case that an interrupted evaluation left, if it is of the same weights or masks, and protocol.
+
+    A case that was prepared after it was scored is scored again.
+    """
     if not origin.run:  # A model that never was a file cannot be told from another.
         return None
     try:
+        if (folder / "case.json").stat().st_mtime_ns > part.stat().st_mtime_ns:
+            return None
         table = read_scores(part)
-    except InputFileError:
+    except (InputFileError, OSError):
         return None
     same = all((r.run, r.protocol, r.cohort, r.case) == (origin.run, origin.protocol, origin.cohort, origin.case) for r in table)
     return table if same and len(table) else None

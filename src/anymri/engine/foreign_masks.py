@@ -21,10 +21,11 @@ import numpy as np
 from anymri.domain.modality import Subset, subsets
 from anymri.domain.region import LabelScheme
 from anymri.domain.task import Task
+from anymri.engine.distributed import joined as joined_processes
 from anymri.engine.evaluation import already_scored, reference_of
 from anymri.errors import CaseError, GridMismatchError, InputFileError, UsageError
 from anymri.metrics.protocol import CaseReference, Protocol, score_case
-from anymri.metrics.scores import Origin, Score, ScoreTable, joined, tabulated, write_scores
+from anymri.metrics.scores import Origin, Score, ScoreTable, joined, read_scores, tabulated, write_scores
 from anymri.preparation.labels import region_bits
 from anymri.volumes.images import ENDINGS, read_label_map
 from anymri.volumes.store import make_folder, read_case
@@ -122,13 +123,14 @@ def evaluate_masks(
     """Score masks on the patients' own grids and write the table.
 
     The table of each case is kept beside ``out`` until all are done, so that an interrupted evaluation goes on where it was.
+    Processes that torchrun has started share the cases; the one that leads joins their tables.
 
     Args:
         found: The masks.
         prepared: Name of the cohort, and the folder that holds the folders of its cases.
         out: The CSV file.
         reading: What the values mean, and the rules of scoring.
-        report: Called after each case with (done, total, name).
+        report: Called after each case of this process with (done, total, name).
 
     Raises:
         CaseError: If a case has no reference for a region of the scheme.
@@ -136,32 +138,37 @@ def evaluate_masks(
         GridMismatchError: If a mask is not on the patient's own grid.
         LabelSchemeError: If a mask holds a value that the scheme does not know.
         OutputError: If the table cannot be written.
+        TrainingError: If one of several processes is lost.
     """
     cohort, root = prepared
     known = {name: _known(root / name, reading) for name in found.masks}
     run = _digest(found, reading.scheme)
     parts = out.with_name(f".{out.name}.parts")
-    make_folder(parts)
-    tables = []
-    with ThreadPoolExecutor(2) as pool:
-        for done, (name, masks) in enumerate(found.masks.items(), 1):
+    with joined_processes(advice="the same command goes on") as group, ThreadPoolExecutor(2) as pool:
+        make_folder(parts)
+        own: dict[str, ScoreTable] = {}
+        for name in group.deal(tuple(found.masks), f"evaluate {out.name}"):
             origin = Origin(found.method, cohort, name, None, run, reading.protocol.name)
             part = parts / f"{name}.csv"
-            table = already_scored(part, origin)
+            table = already_scored(part, origin, root / name)
             if table is None:
                 reference = reference_of(root / name, known[name], reading.task, reading.protocol)
                 native = Grid.from_lattice(read_case(root / name).native)
                 scored = [
-                    pool.submit(_scored, path, subset, native, (origin, reference, reading)) for subset, path in masks.items()
+                    pool.submit(_scored, path, subset, native, (origin, reference, reading))
+                    for subset, path in found.masks[name].items()
                 ]
                 table = ScoreTable(tuple(row for future in scored for row in future.result()))
                 write_scores(part, table)
-            tables.append(table)
+            own[name] = table
             if report is not None:
-                report(done, len(found.masks), name)
-    whole = joined(tables)
-    write_scores(out, whole)
-    shutil.rmtree(parts, ignore_errors=True)
+                report(len(own) if group.count == 1 else len(list(parts.glob("*.csv"))), len(found.masks), name)
+        group.wait()
+        whole = joined([own[n] if n in own else read_scores(parts / f"{n}.csv") for n in found.masks])
+        group.wait()  # Until all have read the parts.
+        if group.leads:
+            write_scores(out, whole)
+            shutil.rmtree(parts, ignore_errors=True)
     return whole
 
 

@@ -49,7 +49,7 @@ def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequ
         found = ", ".join(f"{name} {value:g}" for name, value in made.terms.items())
         _refuse(f"loss is not finite ({found})", state, run, made.names)
     _add_up(state.method, before)
-    for name, optimiser in state.optimisers.items():
+    for name in state.optimisers:
         parameters = state.method.parameter_groups()[name]
         for parameter in parameters if run.accumulate > 1 else ():
             if parameter.grad is not None:
@@ -57,6 +57,7 @@ def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequ
         norm = torch.nn.utils.clip_grad_norm_(parameters, run.clip)
         if not torch.isfinite(norm):
             _refuse(f"gradient of {name} is not finite", state, run, made.names)
+    for optimiser in state.optimisers.values():  # Not before the gradients of all groups are known to be sound.
         for group in optimiser.param_groups:
             group["lr"] = optimiser.defaults["lr"] * schedule(progress, run.warm_up)
         optimiser.step()

@@ -314,13 +314,20 @@ def _prepare_one(study: Study, task: Task, out: Path) -> _Outcome:
     return study.name, case, time.perf_counter() - start, None
 
 
+def _touched(path: Path) -> float:
+    """Return when a file last changed or came to this place: a copy may keep the date of what it was copied from."""
+    found, link = path.stat(), path.lstat()
+    return max(found.st_mtime, found.st_ctime, link.st_ctime)
+
+
 def _already(folder: Path, study: Study, task: Task) -> Case | None:
     """Return the case that lies there if it was prepared from the same files, unchanged since, for the same task."""
     try:
         case = store.read_case(folder)
         made = (folder / "case.json").stat().st_mtime
-        if any(s.path.stat().st_mtime > made for s in _with_labels(study, study.images).values()):
-            return None
+        for n, s in _with_labels(study, study.images).items():
+            if _touched(s.path) > made and _sha256(s.path) != case.sources.get(n, {}).get("sha256"):
+                return None
     except (CaseError, OSError):
         return None
     wanted = {n: str(s) for n, s in _with_labels(study, study.images).items()}

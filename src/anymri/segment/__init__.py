@@ -5,6 +5,7 @@ from __future__ import annotations
 from anymri.segment.patient import (
     Options,
     Segmentation,
+    attempted,
     check_writable,
     checked_options,
     segment,
@@ -17,6 +18,7 @@ __all__ = [
     "Options",
     "Segmentation",
     "Visit",
+    "attempted",
     "check_writable",
     "checked_options",
     "segment",

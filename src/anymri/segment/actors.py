@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import os
 import platform
+import signal
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 
+from anymri.engine.interruption import SIGNALS, asked, deferred
 from anymri.engine.model import Model, read_model
 from anymri.errors import UsageError
 from anymri.segment.cohort import Executor, Outcome, segmented
@@ -138,10 +141,7 @@ def crew(weights: Path, model: Model, options: Options, *, workers: int, out: Pa
         UsageError: If Ray is not installed, the cluster cannot be reached or is too small, or a worker does not fit.
     """
     ray = _ray()
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, workers)
-    try:
+    with deferred(), _cluster(ray, workers):  # Ray's own loops cannot be left by an exception.
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = 0.0 if options.device == "cpu" else sum(n.get("GPU", 0.0) for n in nodes)
         share = share_of([n.get("CPU", 0.0) for n in nodes], gpus, workers)
@@ -154,9 +154,20 @@ def crew(weights: Path, model: Model, options: Options, *, workers: int, out: Pa
         finally:
             for handle in team.handles:
                 ray.kill(handle)
+
+
+@contextmanager
+def _cluster(ray: Any, workers: int) -> Iterator[None]:
+    """Be connected to a cluster for as long as the block lasts, unless the program is already."""
+    if ray.is_initialized():
+        yield
+        return
+    with _handlers_kept():
+        _connect(ray, workers)
+    try:
+        yield
     finally:
-        if ours:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _ray() -> Any:
@@ -186,6 +197,18 @@ def _connect(ray: Any, workers: int) -> None:
         raise UsageError(f"--workers {workers}: no Ray cluster {where}: {_last_line(error)}") from None
 
 
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Give signals back to whom they belonged before: a Ray that starts takes SIGTERM, and ends in a dump of its stack."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 @dataclass(frozen=True)
 class _Team:
     """Ray, the actors, and where the bytes of the weights are kept."""
@@ -213,14 +236,19 @@ def _places(team: _Team, out: Path) -> tuple[Place, ...]:
 
 
 def _dispatched(team: _Team, visits: Sequence[Visit], options: Options, out: Path) -> Iterator[Outcome]:
-    """Yield what became of each patient. A worker has one task at a time, so that its death costs one patient's time alone."""
+    """Yield what became of each patient. A worker has one task at a time, so that its death costs one patient's time alone.
+
+    If a signal asks for a stop, no more are begun, and those under way are finished.
+    """
     ray, folder = team.ray, os.path.abspath(out)
     idle, waiting = list(team.handles), deque(visits)
     running: dict[Any, tuple[Any, Visit]] = {}
-    while waiting or running:
-        while idle and waiting:
+    while running or (waiting and not asked()):
+        while idle and waiting and not asked():
             handle, visit = idle.pop(), waiting.popleft()
             running[handle.segment.remote(team.content, absolute(visit), options, folder)] = handle, visit
+        if not running:
+            return
         (ready, *_), _ = ray.wait(list(running), num_returns=1)
         handle, visit = running.pop(ready)
         idle.append(handle)

@@ -23,7 +23,7 @@ from anymri.cohorts import find_cohort
 from anymri.domain.task import Task
 from anymri.engine.model import Model
 from anymri.errors import AnymriError, CaseError, UsageError, one_line
-from anymri.segment.patient import MASK, SUMMARY, Options, check_writable, made_by, segment_visit, write_segmentation
+from anymri.segment.patient import MASK, SUMMARY, Options, attempted, check_writable, made_by, segment_visit, write_segmentation
 from anymri.segment.visit import Visit, inputs_of
 from anymri.volumes.store import case_folder, read_cohort, write_json
 from anymri.volumes.writing import write_text
@@ -187,12 +187,10 @@ def segmented(visit: Visit, model: Model, options: Options, out: Path) -> Outcom
     """Segment a patient into its folder below ``out``, and return what became of it; no fault of its own is raised."""
     folder = out / visit.name
     try:
-        check_writable(folder)
-        result = segment_visit(visit, model, options)
-        write_segmentation(result, folder)
+        with attempted(folder):
+            result = segment_visit(visit, model, options)
+            write_segmentation(result, folder)
     except (AnymriError, OSError, RuntimeError, MemoryError) as error:  # Even one too large for the memory stops no other.
-        with suppress(OSError):  # Of a patient that failed not even an empty folder is left.
-            folder.rmdir()
         return Outcome(visit.name, None, one_line((str(error).splitlines() or [type(error).__name__])[0]))
     return Outcome(visit.name, result.summary)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -205,6 +206,22 @@ def check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}); choose a folder that is writable") from error
+
+
+@contextmanager
+def attempted(out: Path) -> Iterator[None]:
+    """Make a folder for what the block writes; if the block fails or is interrupted, not even an empty folder is left.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        check_writable(out)
+        yield
+    except BaseException:
+        with suppress(OSError):  # It is not empty, or was never made.
+            out.rmdir()
+        raise
 
 
 def _class_mask(result: Segmentation) -> Volume:
