@@ -15,6 +15,7 @@ from anymri.engine.run import Parts, Run, checked_run
 from anymri.errors import TrainingError, UsageError
 from anymri.metrics.protocol import PROTOCOLS
 from anymri.metrics.scores import read_scores
+from anymri.report.measured import gather
 
 from .material import short_run, write_made_cohort
 
@@ -30,15 +31,17 @@ def prepared(tmp_path: Path) -> Path:
 def pair(**settings: object) -> dict[str, Run]:
     run = short_run("ccsd", steps=2, validation=0, fold=0, **settings)
     content = run.model_dump(mode="json")
-    return {"with": run, "without": checked_run({**content, "config": {**content["config"], "dmcd": 0.0}})}
+    return {"with": run, "bare": checked_run({**content, "config": {**content["config"], "dmcd": 0.0}})}
 
 
 def test_every_run_is_trained_and_scored_on_the_cases_left_out(prepared: Path, tmp_path: Path) -> None:
     outcomes = compare(pair(), prepared, tmp_path / "out", means=MEANS)
-    assert [(o.name, o.reason) for o in outcomes] == [("with", ""), ("without", "")]
+    assert [(o.name, o.reason) for o in outcomes] == [("with", ""), ("bare", "")]
     tables = [read_scores(o.folder / SCORES) for o in outcomes]
     assert [{row.case for row in table} for table in tables] == [{"a"}, {"a"}]
     assert tables[0] != tables[1]
+    # A report keeps the order of the set, whatever the names.
+    assert [m.label for m in gather([tmp_path / "out"]).arenas[0].methods] == ["ccsd: as by default", "ccsd: dmcd 0"]
 
 
 def test_one_that_fails_stops_no_other_and_is_tried_again(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,12 +54,12 @@ def test_one_that_fails_stops_no_other_and_is_tried_again(prepared: Path, tmp_pa
 
     monkeypatch.setattr(comparing, "train", failing)
     first = compare(pair(), prepared, tmp_path / "out", means=MEANS)
-    assert [(o.name, o.reason) for o in first] == [("with", "loss is not finite"), ("without", "")]
-    written = (tmp_path / "out" / "without" / SCORES).stat().st_mtime_ns
+    assert [(o.name, o.reason) for o in first] == [("with", "loss is not finite"), ("bare", "")]
+    written = (tmp_path / "out" / "bare" / SCORES).stat().st_mtime_ns
     monkeypatch.setattr(comparing, "train", honest)
     again = compare(pair(), prepared, tmp_path / "out", means=MEANS)
     assert [o.reason for o in again] == ["", ""]
-    assert (tmp_path / "out" / "without" / SCORES).stat().st_mtime_ns == written, "what was done is not done again"
+    assert (tmp_path / "out" / "bare" / SCORES).stat().st_mtime_ns == written, "what was done is not done again"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_a_failure_that_says_little_stops_no_other(
 
     monkeypatch.setattr(comparing, "train", failing)
     outcomes = compare(pair(), prepared, tmp_path / "out", means=MEANS)
-    assert [(o.name, o.reason) for o in outcomes] == [("with", said), ("without", said)]
+    assert [(o.name, o.reason) for o in outcomes] == [("with", said), ("bare", said)]
 
 
 def test_a_folder_of_other_settings_is_not_touched(prepared: Path, tmp_path: Path) -> None:

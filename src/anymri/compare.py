@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from anymri.engine.distributed import processes
 from anymri.engine.evaluation import evaluate
 from anymri.engine.model import read_model
 from anymri.engine.parts import parts_of
@@ -15,7 +16,8 @@ from anymri.engine.run import Run, RunFolder
 from anymri.engine.training import train
 from anymri.errors import AnymriError, TrainingError, UsageError, one_line
 from anymri.metrics.protocol import Protocol
-from anymri.volumes.store import case_folder, read_cohort
+from anymri.report.measured import ORDER
+from anymri.volumes.store import case_folder, read_cohort, write_json
 
 SCORES = "scores.csv"
 Report = Callable[[str, str, float], None]
@@ -59,7 +61,7 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
     Args:
         runs: By name.
         data: Folder of prepared cases.
-        out: Folder for the run folders.
+        out: Folder for the run folders, and for their order, which reports keep.
         means: Protocol, device, report.
 
     Raises:
@@ -69,6 +71,8 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
     for name, run in runs.items():
         if not parts_of(run, split).test:
             raise UsageError(f"{name}: no case is left out for testing; choose a fold with --fold")
+    if processes().leads:
+        write_json(out / ORDER, {"runs": list(runs)})
     outcomes = []
     for name, run in runs.items():
         folder = out / name

@@ -18,6 +18,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "ccsd.brats2018": ccsd.brats2018,
         "ccsd.brats2020": ccsd.brats2020,
         "ccsd.table1": ccsd.table1,
+        "ccsd.table1.small": ccsd.table1_small,
         "ccsd.table2": ccsd.table2,
         **ccsd.TABLE_SETS,
         "shipped.ccsd_small": shipped.ccsd_small,

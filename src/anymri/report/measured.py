@@ -15,7 +15,9 @@ from anymri.errors import InputFileError
 from anymri.metrics.protocol import DICE
 from anymri.metrics.scores import COLUMNS, Score, ScoreTable, joined, read_scores
 from anymri.report.trainings import Training, described, differing, is_run, read_training
+from anymri.volumes.store import parsed_json
 
+ORDER = "set.json"  # Beside the run folders of a set: {"runs": [names in order]}.
 _MOST_FIELDS = 4  # A label with more would be longer than a folder's name.
 
 
@@ -140,7 +142,9 @@ def _found(path: Path) -> tuple[list[Path], list[Path]]:
     if is_run(path):
         inside, beside = path / "scores.csv", path.parent / f"{path.resolve().name}.csv"
         return [path], [f for f in (inside, beside) if is_score_table(f)][:1]
-    visible = [p for p in sorted(path.rglob("*")) if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    place = {name: i for i, name in enumerate(_order(path))}
+    listed = sorted(path.rglob("*"), key=lambda p: (place.get(p.relative_to(path).parts[0], len(place)), p))
+    visible = [p for p in listed if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     folders, files = (
         [p for p in visible if p.is_dir() and is_run(p)],
         [p for p in visible if p.suffix == ".csv" and is_score_table(p)],
@@ -150,6 +154,17 @@ def _found(path: Path) -> tuple[list[Path], list[Path]]:
             f"{path}: holds neither a run folder nor a score table; expected what 'anymri evaluate' or 'train' wrote"
         )
     return folders, files
+
+
+def _order(path: Path) -> list[str]:
+    """Return the runs of a folder in the order in which their set names them; empty if it is no set."""
+    if not (path / ORDER).is_file():
+        return []
+    try:
+        runs = parsed_json(path / ORDER).get("runs")
+    except (OSError, ValueError) as error:
+        raise InputFileError(f"{path / ORDER}: cannot be read ({error}); remove it to take the runs by name") from None
+    return [n for n in runs if isinstance(n, str)] if isinstance(runs, list) else []
 
 
 def _pieces(file: Path, by_weights: Mapping[str, Training]) -> list[_Piece]:
