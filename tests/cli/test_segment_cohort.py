@@ -93,3 +93,10 @@ def test_workers_write_what_one_process_writes(run, weights: Path, prepared: Pat
         with (tmp_path / out / "volumes.csv").open(newline="") as stream:
             tables.append([{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)])
     assert tables[0] == tables[1] and len(tables[0]) == 3
+
+
+def test_torchrun_is_refused(run, weights: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run("segment", "--cohort", prepared, "--weights", weights, "--out", tmp_path / "out")
+    assert done.code == 2 and "divide them by --shard or --workers instead" in done.err
+    assert not (tmp_path / "out").exists()

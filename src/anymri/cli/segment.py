@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,6 +49,8 @@ def segment(
     _check_once(given)
     if given and (shard is not None or workers > 1):
         raise UsageError("--shard and --workers divide many patients; images of one patient were given")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
     part = None if shard is None else shard_named(shard)
     model = load_model(weights)
     if given:
