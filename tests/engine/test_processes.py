@@ -204,6 +204,26 @@ def test_a_signal_stops_all_at_the_same_step(prepared: Path, tmp_path: Path) -> 
     assert (out / "checkpoints" / f"step_{step:08d}").is_dir()
 
 
+MEETINGS = """
+from anymri.engine.distributed import joined
+
+for _ in range(3):
+    with joined() as group:
+        dealt = group.gather(list(group.deal(range(5), "one pile")))
+        assert sorted(sum(dealt, [])) == list(range(5)), dealt
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_same_processes_meet_again(tmp_path: Path) -> None:
+    """As a set of runs does: each is trained, then scored."""
+    (tmp_path / "meetings.py").write_text(MEETINGS)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    outcome = done([*launcher, str(tmp_path / "meetings.py")])
+    assert outcome.returncode == 0, outcome.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_prepare_and_evaluate_make_the_same_with_two(tmp_path: Path) -> None:

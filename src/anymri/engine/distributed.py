@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -146,6 +147,7 @@ class Processes:
 
 
 ALONE = Processes()
+_MEETINGS = itertools.count()  # All processes meet equally often, in the same order.
 _JOINED: ContextVar[Processes] = ContextVar("joined", default=ALONE)
 
 
@@ -202,8 +204,9 @@ def _found(rank: int, count: int, device: torch.device | None, advice: str) -> P
         backend = "cpu:gloo,cuda:nccl"
     try:
         store, rank, count = next(rendezvous("env://", rank, count, timeout=PATIENCE))
-        # A group that was started again finds what the one before has left in the store: addresses of processes that are no more.
-        store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        # The store still holds what earlier groups have left there, of processes that are no more or that meet for the next time.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"attempt {attempt}, meeting {next(_MEETINGS)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
