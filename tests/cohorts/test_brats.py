@@ -88,8 +88,11 @@ def test_modalities_and_labels_may_be_missing(tmp_path: Path) -> None:
 
 def test_the_scheme_may_be_given(tmp_path: Path) -> None:
     touch(tmp_path, *case("a"), *case("b", ("_flair", "_wt")))
-    a, b = find_brats(tmp_path, GLIOMA, scheme="brats2013").studies
+    cohort = find_brats(tmp_path, GLIOMA, scheme="brats2013")
+    a, b = cohort.studies
     assert (a.scheme, b.scheme) == ("brats2013", "wt")
+    assert cohort.notes == ("1 references are called as those of brats2021; brats2013 was named and is used",)
+    assert find_brats(tmp_path, GLIOMA).notes == find_brats(tmp_path, GLIOMA, scheme="brats2021").notes == ()
     with pytest.raises(LabelSchemeError, match="'brats1999' is unknown"):
         find_brats(tmp_path, GLIOMA, scheme="brats1999")
 

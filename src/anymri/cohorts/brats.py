@@ -10,7 +10,7 @@ shares a folder and the part of the name before the suffix.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +74,17 @@ def find_brats(source: Path, task: Task, *, scheme: str | None = None) -> Cohort
         expected = "expected files such as CASE_flair.nii.gz or CASE-t2f.nii.gz at any depth"
         raise InputFileError(f"{source}: holds no BraTS case{first_reason(left_out)}; {expected}")
     split = split_beside(source, {s.name for s in studies})
-    return Cohort(source.resolve().name, tuple(studies), tuple(left_out), LICENCE, CITATION, split, "brats")
+    notes = _scheme_notes(found, scheme)
+    return Cohort(source.resolve().name, tuple(studies), tuple(left_out), LICENCE, CITATION, split, "brats", notes)
+
+
+def _scheme_notes(found: list[_Found], scheme: str | None) -> tuple[str, ...]:
+    """Return what is to be said if the scheme that was named is not that of the files' edition."""
+    editions = Counter(_LABELS[suffix] for f in found for suffix in f.labels if suffix != "_wt")
+    others = [(edition, count) for edition, count in sorted(editions.items()) if scheme not in (None, edition)]
+    return tuple(
+        f"{count} references are called as those of {edition}; {scheme} was named and is used" for edition, count in others
+    )
 
 
 def _gather(source: Path, left_out: LeftOut) -> list[_Found]:
