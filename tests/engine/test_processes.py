@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from anymri.cohorts.phantom import write_phantoms
 from anymri.domain.task import GLIOMA
 from anymri.engine.checkpoint import read_newest
-from anymri.engine.distributed import ALONE, Processes, joined, processes, restarted
+from anymri.engine.distributed import ALONE, Processes, joined, launch, processes, restarted
 from anymri.engine.run import Run, RunFolder
 from anymri.engine.step import check_shares
 from anymri.engine.training import train
@@ -64,13 +64,25 @@ def done(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 def test_one_process_needs_nobody() -> None:
     with joined() as group:
-        assert group is ALONE is processes() and group.leads and not restarted()
+        assert group is ALONE is processes() and group.leads and not restarted(None)
         assert group.share(range(3)) == list(group.deal(range(3), "x")) == [0, 1, 2]
         assert group.gather({"a": 1}) == [{"a": 1}]
         tensor = torch.ones(2)
         group.sum_([tensor])
         group.wait()
         assert tensor.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "begun_by", "expected"),
+    [("0", "here", False), ("1", "here", True), ("1", "elsewhere", False), ("1", None, False)],
+)
+def test_only_the_launch_that_began_a_run_goes_on_by_itself(
+    monkeypatch: pytest.MonkeyPatch, count: str, begun_by: str | None, expected: bool
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "here")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+    assert launch() == "here" and restarted(begun_by) is expected
 
 
 def test_shares_are_apart_and_whole() -> None:

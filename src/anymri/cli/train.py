@@ -100,13 +100,13 @@ def _as_recorded(again: Path, content: dict[str, Any]) -> dict[str, Any]:
 def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, device: str) -> None:
     """Train and score the runs of a set; say which failed."""
     from anymri.compare import SCORES, Means, compare
-    from anymri.engine.distributed import restarted
     from anymri.engine.inference import device_named
     from anymri.engine.run import RunFolder
+    from anymri.engine.training import begun_here
     from anymri.metrics.protocol import PROTOCOLS
 
     begun = [n for n in runs if RunFolder(out / n).record.exists()]
-    if begun and not (resume or restarted()):
+    if begun and not (resume or all(begun_here(RunFolder(out / n)) for n in begun)):
         raise UsageError(f"{out}: holds runs already ({begun[0]}); add --resume to go on with them, or choose another folder")
     with progress_bar("comparing", 1000 * len(runs)) as advance:
         place = {name: 1000 * i for i, name in enumerate(runs)}

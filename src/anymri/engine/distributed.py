@@ -156,9 +156,18 @@ def processes() -> Processes:
     return _JOINED.get()
 
 
-def restarted() -> bool:
-    """Return whether torchrun has started this process again after one of its group was lost."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def launch() -> str | None:
+    """Return the name that torchrun gave to this launch, which its restarts keep; None without torchrun."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def restarted(begun_by: str | None) -> bool:
+    """Return whether torchrun has started this process again after one of its group was lost, in the launch that began the work.
+
+    Args:
+        begun_by: The name of that launch, as ``launch`` returned it.
+    """
+    return begun_by is not None and begun_by == launch() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager

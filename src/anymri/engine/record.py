@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from anymri.data.patients import Patient, load_patients
-from anymri.engine.distributed import processes
+from anymri.engine.distributed import launch, processes
 from anymri.engine.run import Parts, Run, RunFolder
 from anymri.errors import TrainingError, WeightsError
 from anymri.volumes.store import CohortRecord
@@ -56,7 +56,9 @@ def init_hash(run: Run) -> str | None:
         return None
 
 
-def facts_of(run: Run, cohort: CohortRecord, parts: Parts, data: Path, hashes: Mapping[str, str]) -> dict[str, object]:
+def facts_of(
+    run: Run, cohort: CohortRecord, parts: Parts, data: Path, *, hashes: Mapping[str, str], device: torch.device
+) -> dict[str, object]:
     """Return what run.json holds beside the run itself.
 
     Args:
@@ -65,6 +67,7 @@ def facts_of(run: Run, cohort: CohortRecord, parts: Parts, data: Path, hashes: M
         parts: Which case serves what.
         data: Its folder.
         hashes: Of the cases.
+        device: Where it computes.
     """
     return {
         "cohort": {"name": cohort.name, "licence": cohort.licence, "citation": cohort.citation, "folder": data.name},
@@ -84,7 +87,9 @@ def facts_of(run: Run, cohort: CohortRecord, parts: Parts, data: Path, hashes: M
             "system": platform.system(),
             "threads": torch.get_num_threads(),
             "processes": processes().count,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
+        "launch": launch(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
 

@@ -77,14 +77,19 @@ def train(
     folder, device = RunFolder(out), device or torch.device("cpu")
     with joined(device) as group:
         check_shares(run)
-        resume = resume or restarted()
-        patients, validation = _loaded(run, data, folder, resume=resume)
+        resume = resume or begun_here(folder)
+        patients, validation = _loaded(run, data, folder, resume=resume, device=device)
         fit(run, patients, folder, resume=resume, device=device, report=report)
         group.wait()
         return choose(run, folder, validation, device=device)
 
 
-def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool) -> tuple[list[Patient], list[Path]]:
+def begun_here(folder: RunFolder) -> bool:
+    """Return whether the launch that began a run goes on with it after a process was lost."""
+    return folder.record.exists() and restarted(folder.read_facts().get("launch"))
+
+
+def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: torch.device) -> tuple[list[Patient], list[Path]]:
     """Return the cases to train on and the folders of those to choose by; write the record if there is none."""
     record, split = read_cohort(data)
     if record.task != run.task:
@@ -111,7 +116,7 @@ def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool) -> tuple[l
     if len(set(seen)) > 1:
         raise TrainingError(f"{data}: holds other cases for some processes than for others; give all of them the same ones")
     if group.leads and not begun:  # Not before: a cohort or weights that cannot be read leave no run behind.
-        folder.write_record(run, facts_of(run, record, parts, data, hashes))
+        folder.write_record(run, facts_of(run, record, parts, data, hashes=hashes, device=device))
     return patients, validation
 
 
