@@ -16,7 +16,7 @@
 A message is one line: which file, what was found, what was expected, what to do. The command line prints it and exits with 2.
 """
 
-_LONGEST = 480  # Characters of a message; a path takes its share of them.
+_LONGEST = 1000  # Characters of a message: room for three long paths and what is said about them.
 
 
 def one_line(text: object) -> str:

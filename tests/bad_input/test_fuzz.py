@@ -207,6 +207,6 @@ def test_score_tables(effort: settings) -> None:
 @given(st.text(max_size=2000) | st.binary(max_size=600).map(os.fsdecode))
 def test_any_text_becomes_one_line(text: str) -> None:
     line = one_line(text)
-    assert line.isprintable() and len(line) <= 480
+    assert line.isprintable() and len(line) <= 1000
     line.encode()
     assert str(AnymriError(text)) == line
