@@ -21,8 +21,7 @@ from anymri.methods.method import Term
 from anymri.methods.shaspec import Features, ShaSpec, ShaSpecConfig
 from anymri.nn.blocks import StandardisedConv
 from anymri.nn.leaves import Leaves
-from anymri.nn.shared_specific import ModalityReduction
-from anymri.nn.slots import added
+from anymri.nn.shared_specific import ModalityReduction, added
 
 from ..material import back_propagated, made_batch, measured, mixed_presence, tiny, with_absent
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from anymri.nn.resnet import ResNetEncoder
-from anymri.nn.shared_specific import SumDecoder, unet_backbone
-from anymri.nn.slots import SlotDecoder, added, backbone_of, with_summary
+from anymri.nn.shared_specific import SumDecoder, added, backbone_of, unet_backbone
+from anymri.nn.slots import SlotDecoder, with_summary
 
 
 def test_shares_of_slots_add_up_to_the_decoder_of_their_concatenation() -> None:

@@ -25,10 +25,13 @@ def _listing(what: str) -> list[str]:
 
         lines = []
         for entry in METHODS:
-            with torch.device("meta"):  # counts without memory
-                counts = {s: sum(p.numel() for p in entry.config.sized(s).build(GLIOMA).parameters()) for s in entry.config.sizes}
-            sizes = ", ".join(f"{size} {count / 1e6:.2f} M" for size, count in counts.items())
-            lines.append(f"{entry.name:<16}{entry.category:<26}{sizes:<56}{entry.paper}")
+            sizes = []
+            for size in entry.config.sizes:
+                with torch.device("meta"):  # counts without memory
+                    method = entry.config.sized(size).build(GLIOMA)
+                    method.strip()  # What a weights file holds.
+                sizes.append(f"{size} {sum(p.numel() for p in method.parameters()) / 1e6:.2f} M")
+            lines.append(f"{entry.name:<16}{entry.category:<26}{', '.join(sizes):<56}{entry.paper}")
         return lines
     if what == "cohorts":
         from anymri.cohorts import LAYOUTS

@@ -37,3 +37,10 @@ def draw_bernoulli(present_BM: Tensor, generator: torch.Generator, *, keep_proba
             kept = [m for m, coin in zip(at_hand, coins, strict=True) if coin < keep_probability]
         keep[b, kept] = True
     return keep
+
+
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """Return a generator on a device that follows from the given one, which is on the processor."""
+    if device.type == "cpu":
+        return generator
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))

@@ -54,7 +54,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from anymri.data.batch import Batch
-from anymri.data.draw import draw_subsets
+from anymri.data.draw import draw_subsets, generator_on
 from anymri.domain.task import Task
 from anymri.losses.alignment import ramped, squared_differences, style_losses, verdict_losses
 from anymri.losses.presence import (
@@ -258,7 +258,7 @@ class AdaMM(Method):
             raise RuntimeError("a stripped method cannot be trained: it has no teacher any more")
         truth = class_truth(batch.target_BRDHW, batch.known_BR, self.task.membership)
         keep = draw_subsets(batch.present_BM, generator)
-        chance = _on(batch.image_BMDHW.device, generator)
+        chance = generator_on(batch.image_BMDHW.device, generator)
         attached = self.config.teacher == "attached"
         teacher, student = Leaves(), Leaves()
         taught = None
@@ -334,13 +334,6 @@ class AdaMM(Method):
             inside = [[k for k, belongs in enumerate(row) if belongs] for row in self.task.membership]
             regions = torch.stack([logits[:, k].amax(1) for k in inside], 1)
         return regions if presence is None else regions.clamp(min=FLOOR)
-
-
-def _on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """Return a generator on the device that follows from the given one, which is on the processor."""
-    if device.type == "cpu":
-        return generator
-    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
 
 
 def _gathered(terms: Iterator[Term], *leaves: Leaves) -> Iterator[Term]:

@@ -58,13 +58,11 @@ from anymri.nn.shared_specific import (
     ModalityReduction,
     Pyramids,
     SumDecoder,
+    added,
+    backbone_of,
     chosen,
-    shaspec_backbone,
     spread,
-    unet_backbone,
 )
-
-_SHASPEC_LEVELS = 5
 
 
 @final
@@ -105,13 +103,7 @@ class CCSDConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _checked(self) -> Self:
-        if len(self.depths) != len(self.widths):
-            raise ValueError(f"depths {self.depths} must be as many as widths {self.widths}")
-        if self.encoder == "shaspec" and (len(self.widths) != _SHASPEC_LEVELS or self.depths[0] != 1 or self.widths[0] % 2):
-            raise ValueError(
-                f"encoder 'shaspec' has a stem of one convolution with an even width and {_SHASPEC_LEVELS - 1} stages; "
-                f"found widths {self.widths} and depths {self.depths}"
-            )
+        backbone_of(self.encoder, self.widths, self.depths)
         return self
 
     @property
@@ -127,9 +119,7 @@ class CCSDConfig(MethodConfig):
     @property
     def backbone(self) -> Backbone:
         """The encoders, and what follows from them."""
-        if self.encoder == "shaspec":
-            return shaspec_backbone(self.widths, self.depths[1:])
-        return unet_backbone(self.widths, self.depths)
+        return backbone_of(self.encoder, self.widths, self.depths)
 
     @classmethod
     def sized(cls, size: Size) -> Self:
@@ -261,7 +251,7 @@ class CCSD(Method):
         keep = keep_BM.t().tolist()
         filling = features.nothing
         if filling is None:
-            total = _sum([chosen(f, rows, None) for f, rows in zip(features.shared, keep, strict=True)])
+            total = added([chosen(f, rows, None) for f, rows in zip(features.shared, keep, strict=True)])
             filling = total / keep_BM.sum(1)[:, None, None, None, None].to(total.dtype)
         slots = [chosen(f, rows, filling) for f, rows in zip(features.fused, keep, strict=True)]
         return torch.cat([s for s in slots if s is not None], 1)
@@ -313,7 +303,7 @@ class CCSD(Method):
     def _skip(self, features: Features, level: int, keep: list[list[bool]]) -> Tensor:
         """Return the reduced skip of the kept modalities: a sum, since the reduction is linear."""
         blank = features.nothing_skips[level] if features.nothing_skips else [None] * len(keep)
-        return _sum([chosen(f, rows, b) for f, rows, b in zip(features.skips[level], keep, blank, strict=True)])
+        return added([chosen(f, rows, b) for f, rows, b in zip(features.skips[level], keep, blank, strict=True)])
 
     def _skips(self, shared: Pyramids, specific: Pyramids) -> list[list[Tensor | None]]:
         """Return each modality's share of the reduced skips, [level][m]; None of a modality that no sample has."""
@@ -364,11 +354,3 @@ class CCSD(Method):
         zero = source[0].new_zeros(())
         slots = [chosen(f, rows, zero) for f, rows in zip(source, keep_BM.t().tolist(), strict=True)]
         return torch.cat([s for s in slots if s is not None], 1)
-
-
-def _sum(parts: Sequence[Tensor | None]) -> Tensor:
-    """Return the sum of what is there, added in axis order."""
-    first, *rest = [p for p in parts if p is not None]
-    for part in rest:
-        first = first + part
-    return first

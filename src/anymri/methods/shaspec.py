@@ -47,8 +47,8 @@ from anymri.losses.shared_specific import alignment_loss, origin_loss
 from anymri.methods.method import Method, MethodConfig, Size, Term
 from anymri.nn.blocks import StandardisedConv
 from anymri.nn.leaves import Leaves
-from anymri.nn.shared_specific import Backbone, ModalityEncoders, ModalityReduction, chosen, spread
-from anymri.nn.slots import SlotDecoder, added, backbone_of, with_summary
+from anymri.nn.shared_specific import Backbone, ModalityEncoders, ModalityReduction, added, backbone_of, chosen, spread
+from anymri.nn.slots import SlotDecoder, with_summary
 
 
 @final

@@ -34,7 +34,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from anymri.data.batch import Batch
-from anymri.data.draw import draw_by_size
+from anymri.data.draw import draw_by_size, generator_on
 from anymri.domain.task import Task
 from anymri.losses.gaussians import Gaussian, divergences_from_prior, gaussian_divergences
 from anymri.losses.regions import region_logits
@@ -161,7 +161,7 @@ class UHVED(Method):
         if self.config.reconstruction and self.painters is None:
             raise RuntimeError("a stripped method cannot be trained: the decoders of images are gone")
         keep = draw_by_size(batch.present_BM, generator)
-        chance = _on(batch.image_BMDHW.device, generator)
+        chance = generator_on(batch.image_BMDHW.device, generator)
         said, maps = Leaves(), Leaves()
         features = self.encode(batch.image_BMDHW, batch.present_BM, batch.origin_B3).mapped(said.cut)
         latent = [maps.cut(drawn(mean, precision, chance)) for mean, precision in features.of(keep)]
@@ -220,10 +220,3 @@ def _decoded(decoder: nn.Module, latent: list[Tensor]) -> Tensor:
     """Return what a decoder makes of latent maps, finest first."""
     *skips, last = latent
     return decoder(last, skips)
-
-
-def _on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """Return a generator on the device that follows from the given one, which is on the processor."""
-    if device.type == "cpu":
-        return generator
-    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anymri.nn.blocks import Encoder
-from anymri.nn.shared_specific import chosen
-from anymri.nn.slots import added
+from anymri.nn.shared_specific import added, chosen
 
 EXTREME = 8.0  # Bound on the logarithm of a variance: beyond it, precision would overflow or vanish.
 

@@ -16,6 +16,8 @@ from anymri.nn.resnet import STEM_STRIDE, ResNetEncoder, skip_channels
 # Apart, so that a gradient touches only what was used.
 Pyramids = list[list[Tensor]]
 
+_SHASPEC_LEVELS = 5
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -202,3 +204,34 @@ class SumDecoder(nn.Module):
         if max(self.finest) == 1:
             return logits
         return F.interpolate(logits, scale_factor=tuple(map(float, self.finest)), mode="trilinear", align_corners=False)
+
+
+def backbone_of(encoder: str, widths: Sequence[int], depths: Sequence[int]) -> Backbone:
+    """Return the encoders of a 3D U-Net ("unet") or ShaSpec's ("shaspec").
+
+    Args:
+        encoder: Which of them.
+        widths: Channels per level, finest first; of ShaSpec's the planes of its stem and of its four stages.
+        depths: Convolutions per level; bottlenecks per stage behind a stem of one convolution.
+
+    Raises:
+        ValueError: If the numbers make no such encoder.
+    """
+    if len(depths) != len(widths):
+        raise ValueError(f"depths {depths} must be as many as widths {widths}")
+    if encoder == "unet":
+        return unet_backbone(widths, depths)
+    if len(widths) != _SHASPEC_LEVELS or depths[0] != 1 or widths[0] % 2:
+        raise ValueError(
+            f"encoder 'shaspec' has a stem of one convolution with an even width and {_SHASPEC_LEVELS - 1} stages; "
+            f"found widths {widths} and depths {depths}"
+        )
+    return shaspec_backbone(widths, depths[1:])
+
+
+def added(parts: Sequence[Tensor | None]) -> Tensor:
+    """Return the sum of what is there, added in the order given."""
+    first, *rest = [p for p in parts if p is not None]
+    for part in rest:
+        first = first + part
+    return first

@@ -10,32 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from anymri.nn.resnet import ResNetEncoder
-from anymri.nn.shared_specific import Backbone, SumDecoder, shaspec_backbone, unet_backbone
-
-_SHASPEC_LEVELS = 5
-
-
-def backbone_of(encoder: str, widths: Sequence[int], depths: Sequence[int]) -> Backbone:
-    """Return the encoders of a 3D U-Net ("unet") or ShaSpec's ("shaspec").
-
-    Args:
-        encoder: Which of them.
-        widths: Channels per level, finest first; of ShaSpec's the planes of its stem and of its four stages.
-        depths: Convolutions per level; bottlenecks per stage behind a stem of one convolution.
-
-    Raises:
-        ValueError: If the numbers make no such encoder.
-    """
-    if len(depths) != len(widths):
-        raise ValueError(f"depths {depths} must be as many as widths {widths}")
-    if encoder == "unet":
-        return unet_backbone(widths, depths)
-    if len(widths) != _SHASPEC_LEVELS or depths[0] != 1 or widths[0] % 2:
-        raise ValueError(
-            f"encoder 'shaspec' has a stem of one convolution with an even width and {_SHASPEC_LEVELS - 1} stages; "
-            f"found widths {widths} and depths {depths}"
-        )
-    return shaspec_backbone(widths, depths[1:])
+from anymri.nn.shared_specific import Backbone, SumDecoder
 
 
 def with_summary(encoder: nn.Module, image: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -47,14 +22,6 @@ def with_summary(encoder: nn.Module, image: Tensor) -> tuple[list[Tensor], Tenso
         levels = encoder(image)
         last = levels[-1]
     return levels, last.float().mean((2, 3, 4))
-
-
-def added(parts: Sequence[Tensor | None]) -> Tensor:
-    """Return the sum of what is there, added in the order given."""
-    first, *rest = [p for p in parts if p is not None]
-    for part in rest:
-        first = first + part
-    return first
 
 
 class SlotDecoder(nn.Module):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from anymri.errors import GridMismatchError, ImageContentError, InputFileError
-from anymri.volumes.nifti import MAX_VOXELS, check_intensities
+from anymri.volumes.nifti import MAX_VOXELS, check_intensities, checked_size
 from anymri.volumes.volume import Affine, Array, Grid, Volume
 
 ENDINGS = (".mha", ".nrrd")
@@ -129,7 +129,7 @@ def _check_finite(path: Path, array: Array) -> None:
 
 def _load(path: Path, channel: int | None) -> tuple[Array, Grid]:
     """Return the voxels of one channel and their grid."""
-    size = _checked_size(path)
+    size = checked_size(path, "a .mha or .nrrd file")
     try:
         with path.open("rb") as file:
             header = _checked_header(path, file)
@@ -168,23 +168,6 @@ def _simple_itk(path: Path) -> Any:
         ) from None
     SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
     return SimpleITK
-
-
-def _checked_size(path: Path) -> int:
-    expected = "expected a .mha or .nrrd file"
-    try:
-        if path.is_dir():
-            raise InputFileError(f"{path}: is a folder; {expected}; give the file itself")
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise InputFileError(f"{path}: not found; {expected}; check the path") from None
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
-    if not path.is_file():
-        raise InputFileError(f"{path}: is not a regular file; {expected}")
-    if size == 0:
-        raise InputFileError(f"{path}: is empty (0 bytes); expected an image; copy or download it again")
-    return size
 
 
 def _checked_header(path: Path, file: BufferedReader) -> _Header:

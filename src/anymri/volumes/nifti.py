@@ -125,7 +125,7 @@ def write_nifti(path: Path | str, volume: Volume) -> None:
 
 def _load(path: Path, channel: int | None) -> tuple[Array, Grid, float, float]:
     """Return the voxels of one channel as stored, their grid, and the slope and intercept to scale them by."""
-    size = _checked_size(path)
+    size = checked_size(path, "a .nii or .nii.gz file", content="a NIfTI image")
     try:
         with _opened(path) as file:
             header = _read_header(path, file)
@@ -141,19 +141,29 @@ def _load(path: Path, channel: int | None) -> tuple[Array, Grid, float, float]:
     return array, grid, slope, inter
 
 
-def _checked_size(path: Path) -> int:
+def checked_size(path: Path, kind: str, *, content: str = "an image") -> int:
+    """Return the size of a file in bytes.
+
+    Args:
+        path: The file.
+        kind: What is expected there, for the message.
+        content: What is expected in it.
+
+    Raises:
+        InputFileError: If it is missing, empty, or no regular file.
+    """
     try:
         if path.is_dir():
-            raise InputFileError(f"{path}: is a folder; expected a .nii or .nii.gz file; give the file itself")
+            raise InputFileError(f"{path}: is a folder; expected {kind}; give the file itself")
         size = path.stat().st_size
     except FileNotFoundError:
-        raise InputFileError(f"{path}: not found; expected a .nii or .nii.gz file; check the path") from None
+        raise InputFileError(f"{path}: not found; expected {kind}; check the path") from None
     except OSError as error:
         raise InputFileError(f"{path}: cannot be read ({error.strerror or error}); check the path and its permissions") from error
     if not path.is_file():
-        raise InputFileError(f"{path}: is not a regular file; expected a .nii or .nii.gz file")
+        raise InputFileError(f"{path}: is not a regular file; expected {kind}")
     if size == 0:
-        raise InputFileError(f"{path}: is empty (0 bytes); expected a NIfTI image; copy or download it again")
+        raise InputFileError(f"{path}: is empty (0 bytes); expected {content}; copy or download it again")
     return size
 
 
