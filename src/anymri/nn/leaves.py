@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,8 +33,8 @@ class Leaves:
         """Take over what the last back-propagation has left at the leaves; to be called after each term."""
         for i, leaf in enumerate(self._leaves):
             if leaf.grad is not None:
-                gradient, total = leaf.grad.float(), self._sums[i]
-                self._sums[i] = gradient if total is None else total.add_(gradient)
+                total = self._sums[i]
+                self._sums[i] = leaf.grad.float() if total is None else total.add_(leaf.grad)
                 leaf.grad = None
 
     def gathered(self, leaf: Tensor) -> Tensor | None:
@@ -39,10 +42,23 @@ class Leaves:
         return self._sums[next(i for i, own in enumerate(self._leaves) if own is leaf)]
 
     def carried(self) -> Tensor:
-        """Return Σ sum·feature: its gradient at the features is what was gathered."""
+        """Return a zero whose gradient at the features is what was gathered."""
         parts = [
-            (total * feature).sum(dtype=torch.float32)
+            (feature, total)
             for feature, total in zip(self._features, self._sums, strict=True)
             if total is not None and feature.requires_grad
         ]
-        return torch.stack(parts).sum()
+        return _Carried.apply([total for _, total in parts], *(feature for feature, _ in parts))  # type: ignore[no-any-return]
+
+
+class _Carried(torch.autograd.Function):
+    """Σ sum·feature without its value, which nobody reads: only its gradient is computed."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: Sequence[Tensor], *features: Tensor) -> Tensor:
+        ctx.sums = [(total, feature.dtype) for total, feature in zip(sums, features, strict=True)]
+        return features[0].new_zeros((), dtype=torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *((total * gradients[0]).to(dtype) for total, dtype in ctx.sums)
