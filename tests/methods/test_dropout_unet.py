@@ -10,7 +10,7 @@ import torch
 
 from anymri.domain.task import GLIOMA
 from anymri.losses.segmentation import segmentation_loss
-from anymri.methods.dropout_unet import DropoutUNet, _level_weights
+from anymri.methods.dropout_unet import DropoutUNet
 
 from ..material import back_propagated, made_batch, tiny
 
@@ -41,20 +41,6 @@ def test_presence_tells_a_zero_image_from_none() -> None:
     blank = unet(presence=False).eval()
     for m, equal in ((method, False), (blank, True)):
         assert torch.equal(m(image, whole, batch.origin_B3), m(image, without, batch.origin_B3)) is equal
-
-
-@pytest.mark.parametrize(
-    ("levels", "weights"),
-    [
-        (1, [1]),
-        (2, [2 / 3, 1 / 3]),
-        (3, [4 / 7, 2 / 7, 1 / 7]),
-        (4, [4 / 7, 2 / 7, 1 / 7, 0]),
-        (5, [8 / 15, 4 / 15, 2 / 15, 1 / 15, 0]),
-    ],
-)
-def test_coarser_levels_count_less(levels: int, weights: list[float]) -> None:
-    assert _level_weights(levels) == pytest.approx(weights)
 
 
 def test_zero_logits_cost_what_can_be_worked_out() -> None:

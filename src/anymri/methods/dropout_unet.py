@@ -26,8 +26,8 @@ from torch import Tensor
 from anymri.data.batch import Batch
 from anymri.data.draw import draw_bernoulli, draw_by_size, draw_subsets
 from anymri.domain.task import Task
+from anymri.losses.deep_supervision import deep_segmentation_loss, level_weights
 from anymri.losses.regions import region_logits
-from anymri.losses.segmentation import segmentation_loss
 from anymri.methods.method import Method, MethodConfig, Size, Term
 from anymri.nn.unet import PlainUNet
 
@@ -87,7 +87,7 @@ class DropoutUNet(Method):
         self.config = config
         self.multiple = config.multiple
         self.network = PlainUNet(len(task.modalities) * (1 + config.presence), config.widths, len(task.classes))
-        for head, weight in zip(reversed(self.network.heads), _level_weights(len(self.network.heads)), strict=True):
+        for head, weight in zip(reversed(self.network.heads), level_weights(len(self.network.heads)), strict=True):
             head.requires_grad_(weight > 0)  # A head whose level has no weight is not trained: declared here.
 
     def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Identity:
@@ -103,13 +103,7 @@ class DropoutUNet(Method):
         """Yield the loss of every decoder level for one drawn subset per sample."""
         keep = self._draw(batch.present_BM, generator)
         levels = self.network(self._input(batch.image_BMDHW, keep))
-        weights = _level_weights(len(levels))
-        total = levels[0].new_zeros((), dtype=torch.float32)
-        for level, (logits, weight) in enumerate(zip(levels, weights, strict=True)):
-            if weight:
-                target = batch.target_BRDHW[:, :, :: 2**level, :: 2**level, :: 2**level]
-                total = total + weight * segmentation_loss(logits, target, batch.known_BR, self.task.membership)
-        yield Term("seg", total)
+        yield Term("seg", deep_segmentation_loss(levels, batch.target_BRDHW, batch.known_BR, self.task.membership))
 
     def _draw(self, present_BM: Tensor, generator: torch.Generator) -> Tensor:
         if self.config.drawing == "bernoulli":
@@ -120,11 +114,3 @@ class DropoutUNet(Method):
         keep = keep_BM[:, :, None, None, None]
         image = torch.where(keep, image_BMDHW, 0.0)
         return torch.cat((image, keep.expand_as(image).to(image.dtype)), 1) if self.config.presence else image
-
-
-def _level_weights(levels: int) -> list[float]:
-    """Return 1, ½, ¼ … normalised to sum 1, the coarsest 0 if there are more than three levels (nnU-Net's deep supervision)."""
-    raw = [0.5**level for level in range(levels)]
-    if levels > 3:
-        raw[-1] = 0.0
-    return [weight / sum(raw) for weight in raw]
