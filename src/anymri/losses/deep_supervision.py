@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-# Class logits (B, K, D, H, W) and shares of regions (B, R, D, H, W) on the same grid → a scalar.
-LevelLoss = Callable[[Tensor, Tensor], Tensor]
+from anymri.losses.regions import Membership
+from anymri.losses.segmentation import segmentation_loss
 
 
 def level_weights(levels: int) -> list[float]:
@@ -19,16 +19,18 @@ def level_weights(levels: int) -> list[float]:
     return [weight / sum(raw) for weight in raw]
 
 
-def supervised(logits: Sequence[Tensor], target_BRDHW: Tensor, loss: LevelLoss) -> Tensor:
+def deep_segmentation_loss(levels: Sequence[Tensor], target_BRDHW: Tensor, known_BR: Tensor, membership: Membership) -> Tensor:
     """Return the weighted sum of the losses of all levels; a coarser level is compared with every 2nd, 4th … voxel of the target.
 
     Args:
-        logits: Per level, finest first; each half as large along D, H, W as the one before.
-        target_BRDHW: On the finest grid.
-        loss: Of one level.
+        levels: Class logits (B, K, D, H, W), finest first; each half as large along D, H, W as the one before.
+        target_BRDHW: On the finest grid, 0 to 1.
+        known_BR: Which regions count.
+        membership: Which class belongs to which region.
     """
-    total = torch.zeros((), device=target_BRDHW.device)
-    for level, (of_level, weight) in enumerate(zip(logits, level_weights(len(logits)), strict=True)):
+    total = levels[0].new_zeros((), dtype=torch.float32)
+    for level, (logits, weight) in enumerate(zip(levels, level_weights(len(levels)), strict=True)):
         if weight:
-            total = total + weight * loss(of_level, target_BRDHW[:, :, :: 2**level, :: 2**level, :: 2**level])
+            target = target_BRDHW[:, :, :: 2**level, :: 2**level, :: 2**level]
+            total = total + weight * segmentation_loss(logits, target, known_BR, membership)
     return total
