@@ -23,7 +23,7 @@ COMMANDS = {
         *("--precision", "--device", "--cohort", "--shard", "--workers"),
     },
     "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--device"},
-    "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--device"},
+    "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--across-protocols", "--device"},
     "list": {"WHAT"},
     "weights list": set(),
     "weights where": {"NAME"},

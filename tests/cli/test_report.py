@@ -16,6 +16,13 @@ def test_a_report_is_written_from_a_folder_of_runs_beside_published_numbers(run,
     assert "| ccsd | ccsd | 6 | 15 | 0 | one |" in text and "263.00" in text
 
 
+def test_scores_of_different_rules_stand_side_by_side_if_that_is_asked_for(run, tmp_path: Path) -> None:
+    words = [write_table(tmp_path / f"{p}.csv", run=p, protocol=p) for p in ("anymri", "nnunet")]
+    done = run("report", *words, "--across-protocols", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert "across protocols anymri and nnunet" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from anymri.data.patients import CENTRES_PER_RING, load_patient, load_patients, pooled
+from anymri.data.patients import CENTRES_PER_RING, load_patient, load_patients, pooled, scaled
 from anymri.domain.case import Case, Lattice
 from anymri.domain.task import GLIOMA, PROSTATE
 from anymri.errors import CaseError
@@ -96,3 +96,20 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(tmp_path: Path) -> Non
     written(tmp_path / "b", known=())
     with pytest.raises(CaseError, match=r"b: has no reference segmentation"):
         load_patient(tmp_path / "b", GLIOMA, 1)
+
+
+def test_a_foreground_goes_from_0_to_1_whatever_linear_change_came_before(tmp_path: Path) -> None:
+    image, _ = written(tmp_path / "a")
+    image[:, :3] = 0.0  # background
+    unit = scaled(image, "min_max")
+    assert scaled(image, "z_score") is image
+    assert (unit[:, :3] == 0).all() and unit.min() == 0 and unit.reshape(len(unit), -1).max(1).tolist() == [1.0] * len(unit)
+    changed = np.where(image != 0, 3 * image + 7, 0)
+    np.testing.assert_allclose(scaled(changed, "min_max"), unit, atol=1e-6)
+    assert not scaled(np.zeros_like(image), "min_max").any() and not scaled(np.full_like(image, 2.0), "min_max").any()
+
+
+def test_a_patient_is_scaled_before_voxels_are_averaged(tmp_path: Path) -> None:
+    image, _ = written(tmp_path / "a")
+    patient = load_patient(tmp_path / "a", GLIOMA, 2, intensity="min_max")
+    np.testing.assert_allclose(patient.image, pooled(scaled(image, "min_max"), 2) / 8, atol=1e-3)

@@ -48,6 +48,19 @@ def predicted(model: Model, image: np.ndarray, keeps: Sequence[Sequence[bool]] =
     return list(region_logits_of(model, image, present, keeps, device=CPU, **options))
 
 
+def test_weights_that_learnt_images_from_0_to_1_are_given_such() -> None:
+    image = image_of(6, 6, 6)
+    image[3] = np.nan  # not there: never read
+    keep = (True, True, True, False)
+    model = model_of(PlacedConfig(slope=0.0).build(GLIOMA))
+    unit = Model(model.method, model.header.model_copy(update={"window": Window(stride=1, size=(8, 8, 8), intensity="min_max")}))
+    (found,) = predicted(unit, image, [keep], present=keep)
+    (again,) = predicted(unit, 4 * image + 100, [keep], present=keep)
+    low, high = image[:3].min((1, 2, 3), keepdims=True), image[:3].max((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(found[0], ((image[:3] - low) / (high - low)).mean(0), atol=1e-5)
+    np.testing.assert_allclose(found, again, atol=1e-5)
+
+
 # Windows
 
 

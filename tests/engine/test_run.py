@@ -64,6 +64,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "patch of one voxel at the bottom": ({"patch": [2, 8, 8]}, "patch is (2, 8, 8); "),
     "window that cannot be halved": ({"window": {"size": [8, 9, 8]}}, "window.size is (8, 9, 8); "),
     "no window": ({"window": {"size": [8, 0, 8]}}, "setting 'window.size.1': Input should be greater than 0; found 0"),
+    "curves of intensities that have another scale": (
+        {"window": {"size": [8, 8, 8], "intensity": "min_max"}},
+        "with window.intensity=min_max set augmentation.intensity, gamma and noise to 0",
+    ),
     "window without overlap": ({"window": {"overlap": 1.0}}, "setting 'window.overlap': Input should be less than 1; found 1.0"),
 }
 
@@ -109,7 +113,7 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """Fields that came later have their defaults, in the run as in the method's settings."""
     run, folder = short_run("ccsd"), RunFolder(tmp_path)
     content = run.model_dump(mode="json")
-    del content["init"], content["config"]["rescore"]
+    del content["init"], content["config"]["rescore"], content["schedule"], content["window"]["intensity"]
     folder.record.write_text(json.dumps({"run": content}))
     assert folder.read_run() == run
 

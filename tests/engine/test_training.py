@@ -120,6 +120,22 @@ def test_the_learning_rate_rises_then_falls_along_half_a_cosine() -> None:
     assert schedule(0.0, 0.0) == 1.0
 
 
+def test_or_to_the_power_of_nine_tenths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [schedule(s, 0.0, "poly") for s in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.5**0.9, 0.0])
+    assert schedule(0.55, 0.1, "poly") == pytest.approx(0.5**0.9)
+    rates: list[float] = []
+    original = torch.optim.AdamW.step
+
+    def spied(self: torch.optim.AdamW, *given: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return original(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spied)
+    run = short_run("placed", steps=4, warm_up=0.0, schedule="poly")
+    fit(run, PATIENTS, RunFolder(tmp_path), resume=False, device=CPU)
+    assert rates == pytest.approx([1e-2 * (1 - i / 4) ** 0.9 for i in range(4)])
+
+
 # One step
 
 

@@ -34,7 +34,11 @@ def test_cohorts_and_protocols_are_kept_apart(tmp_path):
         write_table(tmp_path / "c.csv", "x", cohort="elsewhere"),
     ]
     found = gather(files).arenas
-    assert [(a.cohort, a.protocol) for a in found] == [("phantoms", "anymri"), ("phantoms", "other"), ("elsewhere", "anymri")]
+    apart = [("phantoms", ("anymri",)), ("phantoms", ("other",)), ("elsewhere", ("anymri",))]
+    assert [(a.cohort, a.protocols) for a in found] == apart
+    (mixed, alone) = gather(files, across_protocols=True).arenas
+    assert mixed.protocols == ("anymri", "other") and [m.label for m in mixed.methods] == ["x [anymri]", "x [other]"]
+    assert alone.protocols == ("anymri",) and [m.label for m in alone.methods] == ["x"]
 
 
 def test_a_run_finds_its_scores_and_scores_their_run(tmp_path):

@@ -139,8 +139,9 @@ def test_measured_and_published_stand_side_by_side(measured):
     rows = cells(measured / "table_subsets_et.csv")
     assert [r["modalities"] for r in rows] == [*SUBSETS, "mean"]
     columns = list(rows[0])
-    assert "ET, measured: ccsd: as by default" in columns and "ET, measured: ccsd: as by default, low" in columns
-    assert "ET, measured: dropout_unet" in columns and "ET, published: CCSD, Table 1: MIFPN" in columns
+    group = "ET, measured: knowledge distillation"
+    assert f"{group}: ccsd: as by default" in columns and f"{group}: ccsd: as by default, low" in columns
+    assert "ET, measured: robustness enhancement: dropout_unet" in columns and "ET, published: CCSD, Table 1: MIFPN" in columns
     assert rows[0]["ET, published: CCSD, Table 1: CCSD"] == "45.48"
     means = {r["method"]: r for r in cells(measured / "table_means.csv")}
     assert (
@@ -326,3 +327,43 @@ def test_the_best_is_not_chosen_among_different_cases(tmp_path):
     write_report(files, tmp_path / "out", bootstrap=FEW)
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert not [line for line in text.splitlines() if line.startswith("|") and "**" in line]
+
+
+def test_methods_stand_under_the_names_of_their_categories(tmp_path):
+    for method in ("ccsd", "uhved", "adamm", "masks_of_others"):  # adamm is of the category of ccsd
+        write_table(tmp_path / f"{method}.csv", method, run=method)
+    files = [tmp_path / f"{m}.csv" for m in ("ccsd", "uhved", "adamm", "masks_of_others")]
+    write_report(files, tmp_path / "out", bootstrap=FEW)
+    out, kd, mt = tmp_path / "out", "measured: knowledge distillation", "measured: multi-task learning"
+    for name, corner in (("methods", "label"), ("means", "method"), ("aurc", "method"), ("without", "method")):
+        rows = [(r["section"], r[corner]) for r in cells(out / f"table_{name}.csv")]
+        assert rows == [(kd, "ccsd"), (kd, "adamm"), (mt, "uhved"), ("measured", "masks_of_others")]
+    columns = [c for c in cells(out / "table_subsets.csv")[0] if c.startswith("WT") and not c.endswith(("low", "high"))]
+    assert columns == [f"WT, {kd}: ccsd", f"WT, {kd}: adamm", f"WT, {mt}: uhved", "WT, measured: masks_of_others"]
+    latex, text = (out / "table_subsets.tex").read_text(), (out / "report.md").read_text(encoding="utf-8")
+    assert rf"\multicolumn{{2}}{{c}}{{WT, {kd}}} & \multicolumn{{1}}{{c}}{{WT, {mt}}}" in latex
+    assert f"| *{kd}* |" in text and rf"\textit{{{mt}}}" in (out / "table_means.tex").read_text()
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert f'colspan="2">WT, {kd}</th>' in page and f">{mt}</th></tr>" in page
+
+
+def test_across_protocols_tables_are_marked_and_the_best_is_found_within_one(tmp_path):
+    files = [
+        write_table(tmp_path / "a.csv", "ccsd", run="a"),
+        write_table(tmp_path / "b.csv", "uhved", run="b", shift=0.1, protocol="nnunet"),
+        write_table(tmp_path / "c.csv", "ccsd", run="a", shift=0.05, protocol="nnunet"),
+    ]
+    write_report(files, tmp_path / "apart", bootstrap=FEW)
+    assert (tmp_path / "apart" / "table_means_2.csv").exists()
+    write_report(files, tmp_path / "out", across_protocols=True, bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for title in ("Dice", "Means over subsets", "Paired tests", "Area under the robustness curve"):
+        assert f"**{title}, phantoms, across protocols anymri and nnunet**" in text
+    assert "a difference between them may be one of the rules alone" in text and "by the protocol nnunet: " in text
+    assert {r["methods"] for r in cells(tmp_path / "out" / "table_tests.csv")} == {
+        "ccsd [anymri] − ccsd [nnunet]",
+        "ccsd [anymri] − uhved [nnunet]",
+        "ccsd [nnunet] − uhved [nnunet]",
+    }
+    (mean,) = (x for x in text[text.index("**Dice, phantoms") :].split("**Means")[0].splitlines() if x.startswith("| mean"))
+    assert mean.count("**") == 6  # One of two in each region; the third stands alone under its rules.

@@ -25,6 +25,9 @@ def report(
     subset: Annotated[
         list[str] | None, typer.Option(metavar="NAMES", help="For --case: modalities to keep, such as FLAIR+T1c.")
     ] = None,
+    across_protocols: Annotated[
+        bool, typer.Option("--across-protocols", help="Set side by side what was scored by different rules, and say so.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Compare methods, measured and published, in one page, and in Markdown, LaTeX, CSV and figures."""
@@ -36,5 +39,5 @@ def report(
     if subset and case is None:
         raise UsageError("--subset chooses what --case shows; give --case and --data as well")
     request = CaseRequest(case, data, tuple(subset or ()), device) if case is not None and data is not None else None
-    page = write_report(sources or [], out, published=published or [], case=request)
+    page = write_report(sources or [], out, published=published or [], case=request, across_protocols=across_protocols)
     print(f"report in {page}")

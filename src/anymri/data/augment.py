@@ -44,6 +44,11 @@ class Augmentation(BaseModel):
     noise: float = Field(default=0.15, ge=0, le=1)
     noise_level: float = Field(default=0.15, ge=0)
 
+    @property
+    def recolours(self) -> bool:
+        """Whether it may change intensities."""
+        return any((self.intensity, self.gamma, self.noise))
+
     @classmethod
     def none(cls) -> Augmentation:
         """Return settings that change nothing."""

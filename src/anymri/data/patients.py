@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from anymri.errors import CaseError
 from anymri.volumes.store import read_case, read_image, read_labels
 
 CENTRES_PER_RING = 2000
+Intensity = Literal["z_score", "min_max"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,23 @@ def pooled(array: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
     return padded
 
 
+def scaled(image_MDHW: NDArray[Any], intensity: Intensity) -> NDArray[Any]:
+    """Return stored images as a network is to see them, zero outside the foreground.
+
+    Stored voxels are z-scores, and of the foreground none is exactly 0. ``min_max`` maps the darkest of it to 0 and the brightest
+    to 1, whatever linear change came before: what lay beyond ten standard deviations was clipped, nothing else is lost.
+    """
+    if intensity == "z_score":
+        return image_MDHW
+    out = np.zeros_like(image_MDHW)
+    for channel, stored in zip(out, image_MDHW, strict=True):
+        foreground = stored != 0
+        values = stored[foreground]
+        if values.size and (extent := values.max() - values.min()) > 0:
+            channel[foreground] = (values - values.min()) / extent
+    return out
+
+
 def check_names(case: Case, folder: Path, task: Task) -> None:
     """Check that the modalities and regions of a stored case are those of a task.
 
@@ -76,8 +95,14 @@ def full_image(path: Path, task: Task) -> np.ndarray:
     return image
 
 
-def load_patient(folder: Path, task: Task, stride: int) -> Patient:
+def load_patient(folder: Path, task: Task, stride: int, *, intensity: Intensity = "z_score") -> Patient:
     """Read one prepared case.
+
+    Args:
+        folder: Of the case.
+        task: What it is to be read for.
+        stride: Edge of the model's voxels, in voxels of the prepared grid.
+        intensity: How its images are scaled.
 
     Raises:
         CaseError: If it is made for another task or has no reference.
@@ -87,7 +112,7 @@ def load_patient(folder: Path, task: Task, stride: int) -> Patient:
         raise CaseError(f"{folder}: prepared for task {case.task}, expected {task.name}; prepare it again with --task {task.name}")
     if not case.known_regions:
         raise CaseError(f"{folder}: has no reference segmentation; a case to train on needs one")
-    image = (pooled(full_image(folder, task), stride) / stride**3).astype(np.float16)
+    image = (pooled(scaled(full_image(folder, task), intensity), stride) / stride**3).astype(np.float16)
     bits = read_labels(folder)
     shares = np.stack([pooled((bits >> r & 1).astype(np.float32), stride) for r in range(len(task.regions))]).astype(np.uint8)
     known = np.array([r in case.known_regions for r in task.region_names])
@@ -101,10 +126,12 @@ def load_patient(folder: Path, task: Task, stride: int) -> Patient:
     )
 
 
-def load_patients(folders: Sequence[Path], task: Task, stride: int, *, threads: int = 2) -> list[Patient]:
+def load_patients(
+    folders: Sequence[Path], task: Task, stride: int, *, intensity: Intensity = "z_score", threads: int = 2
+) -> list[Patient]:
     """Read many prepared cases, in the order given."""
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda folder: load_patient(folder, task, stride), folders))
+        return list(pool.map(lambda folder: load_patient(folder, task, stride, intensity=intensity), folders))
 
 
 def _centres(shares: NDArray[np.uint8], stride: int, name: str) -> tuple[NDArray[np.int64], ...]:

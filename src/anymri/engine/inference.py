@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anymri.data.patients import pooled
+from anymri.data.patients import pooled, scaled
 from anymri.engine.model import Model
 from anymri.engine.run import Window
 from anymri.errors import UsageError
@@ -86,7 +86,7 @@ def region_logits_of(
     window = model.header.window
     rows = [m for m, p in enumerate(present) if p]
     coarse = np.zeros((len(present), *(-(-n // window.stride) for n in image_MDHW.shape[1:])), np.float32)
-    coarse[rows] = pooled(image_MDHW[rows], window.stride) / window.stride**3
+    coarse[rows] = pooled(scaled(image_MDHW[rows], window.intensity), window.stride) / window.stride**3
     image = torch.from_numpy(coarse)[None].to(device)
     present_BM = torch.tensor([list(present)], device=device)
     keeps_SM = torch.tensor([list(k) for k in keeps], device=device)

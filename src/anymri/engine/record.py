@@ -35,7 +35,7 @@ def data_hashes(run: Run, patients: Sequence[Patient], validation: Sequence[Path
     """
     hashes = {patient.name: _hash_of(patient) for patient in patients}
     for folder in validation:
-        (patient,) = load_patients([folder], run.task_object, run.window.stride, threads=1)
+        (patient,) = load_patients([folder], run.task_object, run.window.stride, intensity=run.window.intensity, threads=1)
         hashes[folder.name] = _hash_of(patient)
     return hashes
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from anymri.data.augment import Augmentation
+from anymri.data.patients import Intensity
 from anymri.domain.task import GLIOMA, Task, task_named
 from anymri.errors import TrainingError, UsageError
 from anymri.methods import method_named
@@ -24,6 +25,8 @@ class Window(BaseModel):
         stride: Edge of the model's voxels, in voxels of the task's grid.
         size: Largest window, in the model's voxels; a smaller case is taken whole.
         overlap: Share by which neighbouring windows overlap.
+        intensity: What the network is given: z-scores as they are stored, or each image with its darkest voxel of the foreground
+            at 0 and its brightest at 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -31,6 +34,7 @@ class Window(BaseModel):
     stride: int = Field(default=2, ge=1, le=6)
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 112, 96)
     overlap: float = Field(default=0.5, ge=0, lt=1)
+    intensity: Intensity = "z_score"
 
 
 class Parts(BaseModel):
@@ -78,6 +82,7 @@ class Run(BaseModel):
         learning_rate: At its peak, after the warm-up.
         weight_decay: Decoupled for adamw, L2 for adam.
         warm_up: Share of the budget over which the learning rate rises linearly.
+        schedule: How it falls from there to zero: as half a cosine, or as the rest of the budget to the power of 0.9.
         clip: Largest norm of the gradient of a group.
         average: Decay per step of the moving average of the weights, which is what is evaluated and shipped.
         precision: bf16 autocasts, float32 does not.
@@ -111,6 +116,7 @@ class Run(BaseModel):
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     warm_up: float = Field(0.03, ge=0, lt=1)
+    schedule: Literal["cosine", "poly"] = "cosine"
     clip: float = Field(5.0, gt=0)
     average: float = Field(0.995, ge=0, lt=1)
     precision: Literal["float32", "bf16"] = "bf16"
@@ -144,6 +150,11 @@ class Run(BaseModel):
         if (self.steps is None) == (self.minutes is None):
             raise ValueError("exactly one of steps and minutes is the budget")
         self.task_object  # noqa: B018  (validates)
+        if self.window.intensity == "min_max" and self.augmentation.recolours:
+            raise ValueError(
+                "augmentation of intensities is in standard deviations, which images scaled from 0 to 1 do not have; with "
+                "window.intensity=min_max set augmentation.intensity, gamma and noise to 0"
+            )
         self._check_edges("patch", self.patch, 4 if self.precision == "bf16" else 2)
         self._check_edges("window.size", self.window.size, 2)
         return self

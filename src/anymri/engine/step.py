@@ -59,7 +59,7 @@ def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequ
             _refuse(f"gradient of {name} is not finite", state, run, made.names)
     for optimiser in state.optimisers.values():  # Not before the gradients of all groups are known to be sound.
         for group in optimiser.param_groups:
-            group["lr"] = optimiser.defaults["lr"] * schedule(progress, run.warm_up)
+            group["lr"] = optimiser.defaults["lr"] * schedule(progress, run.warm_up, run.schedule)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
     _average(state, run)
@@ -176,11 +176,14 @@ def back_propagate(
             values[term.name] = values.get(term.name, 0.0) + term.value.item() * term.weight
 
 
-def schedule(share: float, warm_up: float) -> float:
-    """Return the factor of the learning rate: linear rise, then half a cosine to zero."""
+def schedule(share: float, warm_up: float, fall: str = "cosine") -> float:
+    """Return the factor of the learning rate: linear rise, then a fall to zero, half a cosine or ("poly") to the power of 0.9."""
     if share < warm_up:
         return max(share / warm_up, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up)))
+    spent = (share - warm_up) / (1 - warm_up)
+    if fall == "poly":
+        return max(1 - spent, 0.0) ** 0.9
+    return 0.5 * (1 + math.cos(math.pi * spent))
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:

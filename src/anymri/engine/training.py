@@ -106,7 +106,8 @@ def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: to
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     names = [n for n in parts.train if run.partial_weight > 0 or n not in set(split.train_only)]
-    patients = load_patients([case_folder(data, n) for n in names], run.task_object, run.window.stride)
+    folders, window = [case_folder(data, n) for n in names], run.window
+    patients = load_patients(folders, run.task_object, window.stride, intensity=window.intensity)
     validation = [case_folder(data, n) for n in parts.validation]
     hashes = data_hashes(run, patients, validation)
     if begun:

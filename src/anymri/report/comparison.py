@@ -181,7 +181,8 @@ def contest_table(
     each = len(labels) <= _ALL_PAIRS
     pairs = list(itertools.combinations(labels, 2)) if each else [(other, labels[0]) for other in labels[1:]]
     apart = {p: what for p in pairs if (what := _different(sheets[p[0]], sheets[p[1]]))}
-    found = contests([p for p in pairs if p not in apart], sheets, bootstrap=bootstrap)
+    # Whether protocols may differ was decided where the series were brought together.
+    found = contests([p for p in pairs if p not in apart], sheets, across_protocols=True, bootstrap=bootstrap)
     refused = tuple(f"{a} and {b} were scored {what}: they are not compared." for (a, b), what in apart.items())
     if not found:
         return None, refused

@@ -21,7 +21,7 @@ from anymri.report.comparison import (
 )
 from anymri.report.figures import Picture, area_figure, curve_figure, training_figure
 from anymri.report.measured import Arena, Material
-from anymri.report.series import MeasuredSeries, PublishedSeries, Series
+from anymri.report.series import MeasuredSeries, PublishedSeries, Series, by_group
 from anymri.report.table import Cell, Row, Table, counted
 
 
@@ -81,12 +81,18 @@ _APART = (
 )
 
 
+_ACROSS = (
+    "Scores of different protocols stand side by side because that was asked for: a difference between them may be one of the "
+    "rules alone. The best is marked within a protocol."
+)
+
+
 def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix: str, bootstrap: Bootstrap) -> list[Section]:
     """Return what is said of the methods that were scored on one cohort by one protocol."""
-    measured = tuple(MeasuredSeries(m, bootstrap) for m in arena.methods)
+    measured = by_group([MeasuredSeries(m, bootstrap) for m in arena.methods])
     others = _published_series(published)
     series: tuple[Series, ...] = (*measured, *others)
-    where = f"{arena.cohort}, protocol {arena.protocol}"
+    where = f"{arena.cohort}, {'protocol' if len(arena.protocols) == 1 else 'across protocols'} {' and '.join(arena.protocols)}"
     tests, refused = contest_table(measured, name=f"table_tests{suffix}", title=f"Paired tests, {where}", bootstrap=bootstrap)
     areas = area_table(series, name=f"table_aurc{suffix}", title=f"Area under the robustness curve, {where}")
     made: tuple[tuple[str, tuple[Table | Picture | None, ...]], ...] = (
@@ -110,7 +116,9 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
         ("Seeds", (seed_table(measured, name=f"table_seeds{suffix}", title=f"Seeds, {where}"),)),
         ("Empty masks", (empty_table(measured, name=f"table_empties{suffix}", title=f"Empty masks, {where}"),)),
     )
-    said = {"Methods": (_rules(arena), *((_APART,) if suffix else ())), "Paired tests": refused}
+    mixed = (_ACROSS,) if len(arena.protocols) > 1 else ()
+    apart = (_APART,) if suffix else ()
+    said = {"Methods": (*mixed, *(_rules(arena.cohort, p) for p in arena.protocols), *apart), "Paired tests": (*mixed, *refused)}
     return [
         Section(title if not suffix else f"{title}: {where}", f"{_anchor(title)}{suffix}", said.get(title, ()), kept)
         for title, parts in made
@@ -139,13 +147,13 @@ def _published_series(tables: Iterable[PublishedTable]) -> tuple[PublishedSeries
     return tuple(PublishedSeries(t, m) for t in tables if t.kind == "methods" for m in t.methods)
 
 
-def _rules(arena: Arena) -> str:
+def _rules(cohort: str, name: str) -> str:
     try:
-        protocol = protocol_named(arena.protocol)
+        protocol = protocol_named(name)
         told = f": {'; '.join(rules(protocol))}{'' if protocol.percent else ', but in percent here, as all of this report'}"
     except UsageError:  # Scored by a version that knows more protocols than this one.
         told = ""
-    return f"Scored on cohort {arena.cohort} by the protocol {arena.protocol}{told}."
+    return f"Scored on cohort {cohort} by the protocol {name}{told}."
 
 
 def _method_table(series: Sequence[MeasuredSeries], name: str) -> Table:
@@ -160,6 +168,7 @@ def _method_table(series: Sequence[MeasuredSeries], name: str) -> Table:
                 Cell(s.measured.origin),
                 Cell(", ".join(dict.fromkeys(row.run for t in s.measured.by_seed.values() for row in t if row.run)) or "unknown"),
             ),
+            section=s.group,
         )
         for s in series
     )

@@ -46,16 +46,16 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Arena:
-    """What may be compared: methods scored on one cohort by one protocol.
+    """What may be compared: methods scored on one cohort by one protocol, or by several if that was asked for.
 
     Attributes:
         cohort: Name of the cohort.
-        protocol: Name of the rules.
+        protocols: Names of the rules.
         methods: In the order in which they were given.
     """
 
     cohort: str
-    protocol: str
+    protocols: tuple[str, ...]
     methods: tuple[Measured, ...]
 
 
@@ -94,11 +94,12 @@ class _Piece:
         return self.training.kind if self.training else str(self.file)
 
 
-def gather(paths: Sequence[Path]) -> Material:
+def gather(paths: Sequence[Path], *, across_protocols: bool = False) -> Material:
     """Read score tables and run folders, and folders that hold such.
 
     Args:
         paths: Score tables; run folders, whose scores lie in them as scores.csv or beside them under their name; folders of these.
+        across_protocols: Bring together what was scored by different rules; labels then name them.
 
     Raises:
         InputFileError: If a path is none of these, or a file is damaged.
@@ -116,11 +117,22 @@ def gather(paths: Sequence[Path]) -> Material:
     arenas: dict[tuple[str, str], list[Measured]] = {}
     for method in _methods(pieces):
         arenas.setdefault((method.cohort, method.protocol), []).append(method)
+    apart = tuple(Arena(cohort, (protocol,), _labelled(methods)) for (cohort, protocol), methods in arenas.items())
     return Material(
-        tuple(Arena(*key, _labelled(methods)) for key, methods in arenas.items()),
+        _across(apart) if across_protocols else apart,
         tuple(folders.values()),
         tuple(files.values()),
     )
+
+
+def _across(arenas: Sequence[Arena]) -> tuple[Arena, ...]:
+    """Return one arena for each cohort; where it was scored by several protocols, labels name them."""
+    found: list[Arena] = []
+    for cohort in dict.fromkeys(a.cohort for a in arenas):
+        own = [a for a in arenas if a.cohort == cohort]
+        methods = (replace(m, label=f"{m.label} [{m.protocol}]") if len(own) > 1 else m for a in own for m in a.methods)
+        found.append(Arena(cohort, tuple(p for a in own for p in a.protocols), tuple(methods)))
+    return tuple(found)
 
 
 def is_score_table(file: Path) -> bool:

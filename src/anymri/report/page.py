@@ -30,6 +30,7 @@ def write_report(
     *,
     published: Sequence[str] = (),
     case: CaseRequest | None = None,
+    across_protocols: bool = False,
     bootstrap: Bootstrap = DEFAULT,
 ) -> Path:
     """Write a report on score tables, run folders and published numbers; any of them may be absent, but not all.
@@ -39,6 +40,7 @@ def write_report(
         out: Folder to write; an older report in it is replaced whole.
         published: Names of data sets or tables of published numbers.
         case: A case to draw with the weights of the run folders.
+        across_protocols: Set side by side what was scored by different rules, and say so.
         bootstrap: How intervals are drawn.
 
     Returns:
@@ -53,7 +55,7 @@ def write_report(
         raise UsageError("nothing to report on: give score tables or run folders, or --published NAME; see 'anymri list published'")
     _check_replaceable(out)
     tables = tuple({t.name: t for name in published for t in published_named(name)}.values())
-    material = gather(paths)
+    material = gather(paths, across_protocols=across_protocols)
     picture = case_figure(case, _one_of_each(material)) if case else None
     sections = sections_of(material, tables, case=picture, bootstrap=bootstrap)
     with replacing(out, what="the report") as folder:

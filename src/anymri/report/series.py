@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from anymri.domain.task import TASKS, Task
+from anymri.methods import METHODS
 from anymri.metrics.pooled import Pooled, pooled
 from anymri.metrics.protocol import DICE
 from anymri.metrics.robustness import Robustness, aurc, robustness
@@ -43,8 +44,9 @@ class MeasuredSeries:
 
     @property
     def group(self) -> str:
-        """Heading over the methods it stands beside."""
-        return "measured"
+        """Heading over the methods it stands beside: those of its category, where that is known."""
+        category = category_of(self.measured.method)
+        return f"measured: {category}" if category else "measured"
 
     @property
     def peers(self) -> object:
@@ -201,6 +203,17 @@ class PublishedSeries:
 
 
 Series = MeasuredSeries | PublishedSeries
+
+
+def category_of(method: str) -> str:
+    """Return the category of a method; nothing if this version does not have it, as with anyone's masks."""
+    return next((entry.category for entry in METHODS if entry.name == method), "")
+
+
+def by_group(series: Sequence[MeasuredSeries]) -> tuple[MeasuredSeries, ...]:
+    """Return the series with those of one category side by side: categories and methods in the order in which they were given."""
+    groups = list(dict.fromkeys(s.group for s in series))
+    return tuple(sorted(series, key=lambda s: groups.index(s.group)))
 
 
 def subsets_without(subsets: Sequence[str], modality: str, of: int) -> tuple[str, ...]:
