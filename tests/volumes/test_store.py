@@ -100,6 +100,32 @@ def test_damage_is_said_in_one_line(folder: Path) -> None:
         store.read_case(folder)
 
 
+def test_a_changed_byte_that_still_decompresses_is_noticed(folder: Path) -> None:
+    # Another array of the same shape and type, whole and sound, as a bad copy or a mixed-up folder may leave it.
+    other = store.case_folder(folder.parents[1], "other")
+    store.write_case(other, CASE, -IMAGE, LABELS ^ 1, TRUTH ^ 1)
+    for name, read in (("image.b2nd", store.read_image), ("labels.b2nd", store.read_labels), ("truth.b2nd", store.read_truth)):
+        (folder / name).write_bytes((other / name).read_bytes())
+        with pytest.raises(CaseError, match=rf"{name}: holds bytes of checksum \w{{8}}, its case.json says \w{{8}}; ") as caught:
+            read(folder)
+        assert "\n" not in str(caught.value)
+    # Crops are not checked: it would cost more than they do.
+    assert np.array_equal(store.read_image(folder, (slice(0, 9),) * 3), -IMAGE[:, :9, :9, :9])
+
+
+def test_a_case_of_an_earlier_version_has_no_checksums(folder: Path) -> None:
+    path = folder / "case.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert set(content.pop("crc32")) == {"image.b2nd", "labels.b2nd", "truth.b2nd"}
+    store.write_json(path, content)
+    assert store.read_case(folder) == CASE
+    assert np.array_equal(store.read_image(folder), IMAGE)
+    for wrong in ([], {"image.b2nd": 7}):
+        store.write_json(path, content | {"crc32": wrong})
+        with pytest.raises(CaseError, match="crc32"):
+            store.read_case(folder)
+
+
 def test_listing_skips_what_is_not_whole(tmp_path: Path, folder: Path) -> None:
     store.write_case(store.case_folder(tmp_path, "b"), CASE, IMAGE, None, None)
     (tmp_path / "cases" / "no case").mkdir()

@@ -2,7 +2,7 @@
 
 PREPARED/cohort.json            what was prepared from what, with licence and citation
 PREPARED/splits.json            {"folds": [[names], …], "train_only": [names]}
-PREPARED/cases/NAME/case.json   grids, modalities at hand, hashes, steps
+PREPARED/cases/NAME/case.json   grids, modalities at hand, hashes, steps, checksums of the arrays
                     image.b2nd  int16, (M at hand, D, H, W): z-scores in steps of 1/64
                     labels.b2nd uint8, (D, H, W): bit r set ⇔ the voxel belongs to region r of the task
                     truth.b2nd  the same on the patient's own grid
@@ -14,6 +14,7 @@ import dataclasses
 import json
 import math
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from anymri.volumes.writing import replacing, write_text
 
 STEP = 1.0 / 64.0  # What an intensity is rounded to by the preparation, so that int16 holds it without loss.
 _CASES, _IMAGE, _LABELS, _TRUTH = "cases", "image.b2nd", "labels.b2nd", "truth.b2nd"
+_SUMS = "crc32"  # Of the files beside case.json.
 _MAX_JSON = 2**26  # Bytes; a hundred thousand cases take a tenth of it.
 
 
@@ -178,8 +180,14 @@ def write_case(folder: Path, case: Case, image_MDHW: Array, labels_DHW: Array | 
             _store(temporary / _LABELS, labels_DHW.astype(np.uint8), (64, 64, 64), (32, 32, 32))
         if truth is not None:
             _store(temporary / _TRUTH, truth.astype(np.uint8), (64, 64, 64), (32, 32, 32))
-        text = json.dumps(dataclasses.asdict(case), indent=2, ensure_ascii=False)
+        sums = {file.name: _crc32(file) for file in sorted(temporary.iterdir())}
+        text = json.dumps({**dataclasses.asdict(case), _SUMS: sums}, indent=2, ensure_ascii=False)
         (temporary / "case.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _crc32(path: Path) -> str:
+    """Return the checksum of a file, 8 hexadecimal digits: any byte that changed changes it."""
+    return f"{zlib.crc32(path.read_bytes()):08x}"
 
 
 def read_case(folder: Path) -> Case:
@@ -188,10 +196,15 @@ def read_case(folder: Path) -> Case:
     Raises:
         CaseError: If it is missing or damaged.
     """
+    return _read_case(folder)[0]
+
+
+def _read_case(folder: Path) -> tuple[Case, dict[str, str]]:
+    """Return what case.json says, and file → checksum; cases of earlier versions have none."""
     path = folder / "case.json"
     content = _read_json(path, "a prepared case")
     try:
-        return Case(
+        case = Case(
             name=_checked(content, "name", str),
             task=_checked(content, "task", str),
             modalities=_texts(content, "modalities"),
@@ -204,6 +217,10 @@ def read_case(folder: Path) -> Case:
             steps=_steps(content),
             version=_checked(content, "version", str),
         )
+        sums = _checked({_SUMS: {}, **content}, _SUMS, dict)
+        if not all(isinstance(value, str) for value in sums.values()):
+            raise ValueError(f"{_SUMS} that are no texts")
+        return case, sums
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CaseError(f"{path}: damaged ({type(error).__name__}: {error}); delete the folder and prepare it again") from error
 
@@ -235,8 +252,11 @@ def _tables(content: dict[str, Any], key: str, fits: Callable[[dict[str, Any]], 
 
 
 def _read(folder: Path, name: str, where: tuple[slice, ...]) -> Array:
-    """Return a part of an array, if it is what case.json says of it."""
-    path, case = folder / name, read_case(folder)
+    """Return a part of an array, if it is what case.json says of it.
+
+    The checksum is compared where the whole is read; crops of it are drawn many times a second.
+    """
+    path, (case, sums) = folder / name, _read_case(folder)
     if not path.is_file():
         raise CaseError(f"{path}: not found; the prepared case has none, or is incomplete: delete the folder and prepare it again")
     kind, shape = {
@@ -248,6 +268,9 @@ def _read(folder: Path, name: str, where: tuple[slice, ...]) -> Array:
         stored: Any = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
         found = _shown(stored.dtype, stored.shape) if isinstance(stored, blosc2.NDArray) else type(stored).__name__
         expected = _shown(kind, shape)
+        whole = all(part == slice(None) for part in where)
+        if found == expected and whole and name in sums and (summed := _crc32(path)) != sums[name]:
+            found, expected = f"bytes of checksum {summed}", sums[name]
         if found == expected:  # Before memory is taken for it.
             return np.asarray(stored[where])
     except Exception as error:  # noqa: BLE001  (whatever a damaged file makes the library raise)
