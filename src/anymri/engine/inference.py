@@ -17,6 +17,7 @@ from anymri.data.patients import pooled, scaled
 from anymri.engine.model import Model
 from anymri.engine.run import Window
 from anymri.errors import UsageError
+from anymri.nn.processor import suited_to
 from anymri.volumes.volume import Grid, Volume, resampled
 
 Corner = tuple[int, int, int]
@@ -90,11 +91,12 @@ def region_logits_of(
     image = torch.from_numpy(coarse)[None].to(device)
     present_BM = torch.tensor([list(present)], device=device)
     keeps_SM = torch.tensor([list(k) for k in keeps], device=device)
-    model.method.to(device)
+    if model.other_engine is None:
+        model.method.to(device)
     steps = _on_model_grid(model, image, present_BM, keeps_SM)
     while True:
         # Entered anew for every subset: what the caller does between two of them is not to be autocast.
-        with autocast(device, precision):
+        with autocast(device, precision), suited_to(device):
             logits = next(steps, None)
         if logits is None:
             return
@@ -108,12 +110,12 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
     size = [min(s, max(-(-n // multiple), 2) * multiple) for s, n in zip(model.header.window.size, extent, strict=True)]
     padded = F.pad(image, [p for n, s in zip(reversed(extent), reversed(size), strict=True) for p in (0, max(s - n, 0))])
     corners = window_corners(padded.shape[2:], size, model.header.window.overlap)
-    method = model.method
+    engine = model.engine
     if len(corners) == 1:
-        features = method.encode(padded, present_BM, torch.zeros((1, 3), dtype=torch.int64))
+        features = engine.encode(padded, present_BM, torch.zeros((1, 3), dtype=torch.int64))
         for keep in keeps_SM:
-            decoded, note = method.decode_window(features, keep[None])
-            yield method.finish(decoded.float(), [note])[..., : extent[0], : extent[1], : extent[2]]
+            decoded, note = engine.decode_window(features, keep[None])
+            yield engine.finish(decoded.float(), [note])[..., : extent[0], : extent[1], : extent[2]]
         return
     weight = blending_weights(size).to(image.device)
     sums: list[Tensor] = []
@@ -121,16 +123,16 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
     total = torch.zeros(padded.shape[2:], device=image.device)
     for corner in corners:
         box = tuple(slice(c, c + s) for c, s in zip(corner, size, strict=True))
-        features = method.encode(padded[(..., *box)], present_BM, torch.tensor([corner]))
+        features = engine.encode(padded[(..., *box)], present_BM, torch.tensor([corner]))
         for s, keep in enumerate(keeps_SM):
-            decoded, note = method.decode_window(features, keep[None])
+            decoded, note = engine.decode_window(features, keep[None])
             if len(sums) == s:  # The first window tells how much a method blends.
                 sums.append(torch.zeros((decoded.shape[1], *padded.shape[2:]), device=image.device))
             sums[s][(slice(None), *box)] += decoded[0].float() * weight
             notes[s].append(note)
         total[box] += weight
     for blended, noted in zip(sums, notes, strict=True):
-        yield method.finish((blended / total)[None], noted)[..., : extent[0], : extent[1], : extent[2]]
+        yield engine.finish((blended / total)[None], noted)[..., : extent[0], : extent[1], : extent[2]]
 
 
 def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +19,7 @@ from anymri.engine.checkpoint import write_tensors
 from anymri.engine.run import Window, first_fault
 from anymri.errors import AnymriError, WeightsError
 from anymri.methods import method_named
-from anymri.methods.method import Method, MethodConfig
+from anymri.methods.method import Features, Method, MethodConfig, Note
 
 FORMAT = "anymri-weights/1"
 _KEY = "anymri"
@@ -70,6 +71,23 @@ class WeightsHeader(BaseModel):
     training: Training = Training()
 
 
+@runtime_checkable  # Type hints are checked in tests.
+class Engine(Protocol):
+    """What computes windows: a method by itself, or another engine that is given its weights. The names are those of ``Method``."""
+
+    def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Features:
+        """Return all that does not depend on which of the present modalities are kept."""
+        ...
+
+    def decode_window(self, features: Features, keep_BM: Tensor) -> tuple[Tensor, Note]:
+        """Return what windows are blended of, (B, any, D, H, W), and a note of this window for ``finish``."""
+        ...
+
+    def finish(self, blended: Tensor, notes: Sequence[Note]) -> Tensor:
+        """Return logits_BRDHW of a case."""
+        ...
+
+
 @dataclass(frozen=True)
 class Model:
     """A method in evaluation mode, with its header.
@@ -78,11 +96,18 @@ class Model:
         method: With weights, float32, without what only training uses.
         header: What the file says.
         sha256: Of the file; empty for a model that never was one.
+        other_engine: What computes windows in the method's place; None if the method does.
     """
 
     method: Method
     header: WeightsHeader
     sha256: str = ""
+    other_engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """What computes windows."""
+        return self.other_engine or self.method
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor], header: WeightsHeader) -> None:
