@@ -54,7 +54,7 @@ class State:
 
     Attributes:
         method: In training.
-        averaged: Moving average of its floating-point state.
+        averaged: Moving average of its weights. Counters and what a method remembers are no weights: of them the latest counts.
         optimisers: One per parameter group.
         device: Where it computes.
         place: Where it stands.
@@ -69,8 +69,13 @@ class State:
 
 def first_state(method: Method, run: Run, device: torch.device) -> State:
     """Return the state before the first step."""
-    averaged = {k: v.detach().clone() for k, v in method.state_dict().items() if v.is_floating_point()}
+    averaged = {k: v.clone() for k, v in weights_of(method).items()}
     return entered(State(method, averaged, {}, device), run, Place())
+
+
+def weights_of(method: Method) -> dict[str, Tensor]:
+    """Return the parameters by their names in the state of the method, each under all its names, without their graph."""
+    return {name: value.detach() for name, value in method.named_parameters(remove_duplicate=False)}
 
 
 def entered(state: State, run: Run, place: Place) -> State:
@@ -111,7 +116,7 @@ def stage_share(run: Run, state: State) -> float:
 
 
 def whole_state(state: State) -> dict[str, Tensor]:
-    """Return what a finished method would hold: averaged where it can be averaged, counters and the like as they are."""
+    """Return what a finished method would hold: weights averaged, all else as it is."""
     return {**state.method.state_dict(), **state.averaged}
 
 

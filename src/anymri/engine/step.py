@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import torch
@@ -17,17 +17,21 @@ from anymri.data.patients import Patient
 from anymri.engine.distributed import processes
 from anymri.engine.inference import autocast
 from anymri.engine.run import Run
-from anymri.engine.state import State
+from anymri.engine.state import State, weights_of
 from anymri.errors import TrainingError, UsageError
 from anymri.methods.method import Method
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a step was: the mean of each measured term, weighted, and the cases of its patches, of all processes."""
+    """What a step was: the mean of each measured term, weighted, and the cases of its patches, of all processes.
+
+    ``observed`` is what the method saw in the parts that this process computed, by the number of the part.
+    """
 
     terms: dict[str, float]
     names: tuple[str, ...]
+    observed: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float) -> Made:
@@ -62,6 +66,7 @@ def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequ
             group["lr"] = optimiser.defaults["lr"] * schedule(progress, run.warm_up, run.schedule)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
+    _remember(state.method, made.observed, run.accumulate)
     _average(state, run)
     return made
 
@@ -102,6 +107,7 @@ def _back_propagate_share(
     """Back-propagate the parts of the step that fall to this process."""
     terms: dict[str, float] = {}
     names: list[str] = []
+    observed: dict[int, Mapping[str, Tensor]] = {}
     for part in processes().share(range(run.accumulate)):
         # All chance of a part follows from the seed, the step and its number, whoever computes it.
         seed = (run.seed, state.place.step, part)
@@ -113,7 +119,8 @@ def _back_propagate_share(
         values = back_propagate(state.method, batch, progress=progress, generator=generator, precision=run.precision)
         for name, value in values.items():
             terms[name] = terms.get(name, 0.0) + value / run.accumulate
-    return Made(terms, tuple(names))
+        observed[part] = state.method.observed()
+    return Made(terms, tuple(names), observed)
 
 
 def _gathered(made: Made, method: Method) -> Made:
@@ -130,7 +137,7 @@ def _gathered(made: Made, method: Method) -> Made:
     for others, _, _ in told:
         for name, value in others.items():
             terms[name] = terms.get(name, 0.0) + value
-    return Made(terms, tuple(dict.fromkeys(n for _, names, _ in told for n in names)))
+    return replace(made, terms=terms, names=tuple(dict.fromkeys(n for _, names, _ in told for n in names)))
 
 
 @torch.no_grad()
@@ -147,9 +154,22 @@ def _add_up(method: Method, before: dict[str, Tensor]) -> None:
         value += before[name]
 
 
+@torch.no_grad()
+def _remember(method: Method, observed: Mapping[int, Mapping[str, Tensor]], parts: int) -> None:
+    """Give the method what all parts of the step observed, in their order: the same in every process, however many there are."""
+    whole = {name: rows.new_zeros((parts, *rows.shape)) for name, rows in next(iter(observed.values()), {}).items()}
+    if not whole:
+        return
+    for part, of_part in observed.items():
+        for name, rows in of_part.items():
+            whole[name][part] = rows
+    processes().sum_(list(whole.values()))  # The parts of others are zero here.
+    method.remember({name: rows.flatten(0, 1) for name, rows in whole.items()})
+
+
 def _buffers(method: Method) -> dict[str, Tensor]:
     """Return the state that is not a weight."""
-    weights = {name for name, _ in method.named_parameters(remove_duplicate=False)}
+    weights = weights_of(method)
     return {k: v for k, v in method.state_dict().items() if k not in weights and v.dtype != torch.bool}
 
 
@@ -203,6 +223,5 @@ def _on(batch: Batch, device: torch.device) -> Batch:
 def _average(state: State, run: Run) -> None:
     """Move the averaged weights towards the current ones; faster at first, so that the start is forgotten."""
     decay = min(run.average, (1 + state.place.step) / (10 + state.place.step))
-    for name, value in state.method.state_dict().items():
-        if value.is_floating_point():
-            state.averaged[name].lerp_(value, 1 - decay)
+    for name, value in weights_of(state.method).items():
+        state.averaged[name].lerp_(value, 1 - decay)

@@ -56,10 +56,17 @@ class Adam:
 
 
 class MethodConfig(BaseModel, ABC):
-    """Frozen settings of a method, validated, written to disk with every run and every weights file; ``sizes`` are those it has."""
+    """Frozen settings of a method, validated, written to disk with every run and every weights file.
+
+    Attributes:
+        sizes: Those it has.
+        holds: What its weights hold of single patients beside what was learnt from all; empty if nothing. Whoever trains, imports
+            or lists such weights is told.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     sizes: ClassVar[tuple[Size, ...]]
+    holds: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -133,6 +140,20 @@ class Method(nn.Module, ABC):
     def own_optimisers(self) -> Mapping[str, Adam]:
         """Return the groups whose optimiser is not the run's. None by default."""
         return {}
+
+    def observed(self) -> Mapping[str, Tensor]:
+        """Return, and forget, what the last objective saw in its batch and is to be remembered; nothing by default.
+
+        Each tensor has one row per sample, whether it is worth remembering or not, so that processes can put theirs together.
+        """
+        return {}
+
+    def remember(self, observed: Mapping[str, Tensor]) -> None:
+        """Take over what all parts of a step observed, in their order, once the step is made; nothing by default.
+
+        Whichever process computed a part, all are given the same rows. What is kept of them belongs in buffers; no other state may
+        change while an objective is computed, counters apart.
+        """
 
     def strip(self) -> None:
         """Drop for good what only training uses, such as a teacher: weights files hold what is left. Nothing by default."""
