@@ -79,12 +79,14 @@ def test_what_is_absent_cannot_matter(variant: str, task: str) -> None:
 def test_what_is_absent_teaches_nothing(variant: str, task: str) -> None:
     method = made(variant, task)
     batch = made_batch(ALL_TASKS[task], size=4, present=mixed_presence(ALL_TASKS[task]))
-    terms, gradients = back_propagated(method, with_absent(batch, 0.0))
-    for value in (torch.nan, torch.randn(batch.image_BMDHW.shape)):
-        again, gradients_again = back_propagated(method, with_absent(batch, value))
-        assert measured(terms) == measured(again)
-        assert gradients.keys() == gradients_again.keys()
-        assert all(torch.equal(g, gradients_again[n]) and torch.isfinite(g).all() for n, g in gradients.items())
+    for stage in method.stages:
+        method.enter_stage(stage)
+        terms, gradients = back_propagated(method, with_absent(batch, 0.0))
+        for value in (torch.nan, torch.randn(batch.image_BMDHW.shape)):
+            again, gradients_again = back_propagated(method, with_absent(batch, value))
+            assert measured(terms) == measured(again)
+            assert gradients.keys() == gradients_again.keys()
+            assert all(torch.equal(g, gradients_again[n]) and torch.isfinite(g).all() for n, g in gradients.items())
 
 
 @every_method_and_task

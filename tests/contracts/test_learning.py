@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("shaspec", {"alignment": 0.0, "domain": 0.0}),
     ("shaspec", {"complete": 0.0}),
     ("shaspec", {"complete": 1.0, "absent": "first"}),
+    ("synthesis", {"variance": 0.0}),
     ("uhved", {"divergence": 0.0}),
     ("uhved", {"reconstruction": 0.0}),
     ("uhved", {"divergence": 0.0, "reconstruction": 0.0}),
@@ -84,19 +86,28 @@ def _called(case: tuple[str, dict[str, Any]]) -> str:
     return "-".join([case[0], *(f"{k}={v}" for k, v in case[1].items())]).replace(" ", "")
 
 
+def in_every_stage(name: str, task: str) -> Iterator[Method]:
+    """Yield the method once for each stage of its training, freshly initialised."""
+    for stage in tiny(name, ALL_TASKS[task]).stages:
+        method = tiny(name, ALL_TASKS[task])
+        method.enter_stage(stage)
+        yield method
+
+
 @every_method
 @every_task
 def test_every_trainable_parameter_gets_a_gradient(name: str, task: str) -> None:
-    method = tiny(name, ALL_TASKS[task])
-    waiting = {n for n, p in method.named_parameters() if p.requires_grad}
-    assert waiting
-    for seed in range(150):
-        _, gradients = back_propagated(method, made_batch(ALL_TASKS[task], seed=seed % 8, size=4), seed=seed)
-        waiting -= {n for n, g in gradients.items() if g.abs().max() > 0}
-        if not waiting:
-            return
-        moved(method, gradients)
-    assert waiting == set()
+    for method in in_every_stage(name, task):
+        waiting = {n for n, p in method.named_parameters() if p.requires_grad}
+        assert waiting
+        for seed in range(150):
+            _, gradients = back_propagated(method, made_batch(ALL_TASKS[task], seed=seed % 8, size=4), seed=seed)
+            assert not any(g.any() for n, g in gradients.items() if not method.get_parameter(n).requires_grad)
+            waiting -= {n for n, g in gradients.items() if g.abs().max() > 0}
+            if not waiting:
+                break
+            moved(method, gradients)
+        assert waiting == set()
 
 
 @pytest.mark.parametrize("case", OPTIONS, ids=_called)
@@ -123,23 +134,26 @@ def test_every_option_trains_every_parameter_and_follows_from_the_seed(case: tup
 
 @every_method
 def test_another_seed_draws_other_subsets(name: str) -> None:
-    method, batch = tiny(name, ALL_TASKS["glioma"]), made_batch(ALL_TASKS["glioma"])
-    assert len({str(measured(back_propagated(method, batch, seed=seed)[0])) for seed in range(4)}) > 1
+    batch = made_batch(ALL_TASKS["glioma"])
+    for method in in_every_stage(name, "glioma"):
+        assert len({str(measured(back_propagated(method, batch, seed=seed)[0])) for seed in range(4)}) > 1
 
 
 @every_method
 def test_the_generator_is_the_only_chance(name: str) -> None:
-    method, batch = tiny(name, ALL_TASKS["glioma"]), made_batch(ALL_TASKS["glioma"])
-    torch.manual_seed(1)
-    before = torch.get_rng_state()
-    back_propagated(method, batch)
-    assert torch.equal(before, torch.get_rng_state())
+    batch = made_batch(ALL_TASKS["glioma"])
+    for method in in_every_stage(name, "glioma"):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        back_propagated(method, batch)
+        assert torch.equal(before, torch.get_rng_state())
 
 
 @every_method
 @every_task
 def test_the_loss_falls_on_one_case(name: str, task: str) -> None:
-    method, batch = tiny(name, ALL_TASKS[task]), made_batch(ALL_TASKS[task], size=1)
+    *_, method = in_every_stage(name, task)  # The last stage is the one that learns to segment.
+    batch = made_batch(ALL_TASKS[task], size=1)
     optimiser = torch.optim.Adam(method.parameters(), RATES.get(name, 0.02))
     losses = []
     for step in range(30):
@@ -153,20 +167,21 @@ def test_the_loss_falls_on_one_case(name: str, task: str) -> None:
 @every_method
 @every_task
 def test_what_the_reference_does_not_tell_is_not_read(name: str, task: str) -> None:
-    method, batch = tiny(name, ALL_TASKS[task]), made_batch(ALL_TASKS[task])
+    batch = made_batch(ALL_TASKS[task])
     known = torch.ones_like(batch.known_BR)
     known[0, 1:] = False  # such as a reference of the outermost region alone
     unknown = ~known[:, :, None, None, None]
-    results = []
-    for content in (batch.target_BRDHW, torch.nan, 1.0):
-        target = torch.where(unknown, torch.as_tensor(content), batch.target_BRDHW)
-        terms, gradients = back_propagated(method, replace(batch, target_BRDHW=target, known_BR=known))
-        results.append((measured(terms), {n: g.clone() for n, g in gradients.items()}))
-    (values, gradients), *others = results
-    assert all(value == value for _, value in values)
-    for other, gradients_again in others:
-        assert other == values
-        assert all(torch.equal(g, gradients_again[n]) for n, g in gradients.items())
+    for method in in_every_stage(name, task):
+        results = []
+        for content in (batch.target_BRDHW, torch.nan, 1.0):
+            target = torch.where(unknown, torch.as_tensor(content), batch.target_BRDHW)
+            terms, gradients = back_propagated(method, replace(batch, target_BRDHW=target, known_BR=known))
+            results.append((measured(terms), {n: g.clone() for n, g in gradients.items()}))
+        (values, gradients), *others = results
+        assert all(value == value for _, value in values)
+        for other, gradients_again in others:
+            assert other == values
+            assert all(torch.equal(g, gradients_again[n]) for n, g in gradients.items())
 
 
 @every_method
@@ -174,24 +189,25 @@ def test_a_batch_of_which_each_case_has_one_modality_can_be_learned_from(name: s
     task = ALL_TASKS["glioma"]
     alone = (tuple(m == 0 for m in range(4)), tuple(m == 0 for m in range(4)))
     batch = with_absent(made_batch(task, present=alone), torch.nan)
-    terms, gradients = back_propagated(tiny(name, task), batch)
-    assert all(value == value for _, value in measured(terms))
-    assert all(torch.isfinite(g).all() for g in gradients.values())
+    for method in in_every_stage(name, task.name):
+        terms, gradients = back_propagated(method, batch)
+        assert all(value == value for _, value in measured(terms))
+        assert all(torch.isfinite(g).all() for g in gradients.values())
 
 
 @every_method
 def test_half_precision_leaves_finite_gradients_and_sees_nothing_absent(name: str) -> None:
     task = ALL_TASKS["glioma"]
-    method = tiny(name, task)
-    # Four voxels at the deepest level, as every run in bf16 has.
-    batch = made_batch(task, size=4, edge=max(8, 4 * method.multiple), present=mixed_presence(task))
-    results = []
-    for value in (0.0, torch.nan):
-        with torch.autocast("cpu", torch.bfloat16):
-            results.append(back_propagated(method, with_absent(batch, value)))
-    (terms, gradients), (again, gradients_again) = results
-    assert measured(terms) == measured(again)
-    assert all(torch.isfinite(g).all() and torch.equal(g, gradients_again[n]) for n, g in gradients.items())
+    for method in in_every_stage(name, task.name):
+        # Four voxels at the deepest level, as every run in bf16 has.
+        batch = made_batch(task, size=4, edge=max(8, 4 * method.multiple), present=mixed_presence(task))
+        results = []
+        for value in (0.0, torch.nan):
+            with torch.autocast("cpu", torch.bfloat16):
+                results.append(back_propagated(method, with_absent(batch, value)))
+        (terms, gradients), (again, gradients_again) = results
+        assert measured(terms) == measured(again)
+        assert all(torch.isfinite(g).all() and torch.equal(g, gradients_again[n]) for n, g in gradients.items())
 
 
 @every_method

@@ -13,16 +13,16 @@ Stride = int | tuple[int, int, int]
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation with affine that keeps the channels-last layout.
+    """Instance normalisation, with affine unless told otherwise, that keeps the channels-last layout.
 
     torch's own reshapes to (1, B·C, …) and so copies every channels-last tensor twice. Batch statistics of a single sample are the
     same numbers, and that kernel has a channels-last form.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, affine: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return each sample's channels at mean 0 and variance 1 over its voxels, scaled and shifted; shape (B, C, D, H, W)."""

@@ -193,7 +193,7 @@ class SumDecoder(nn.Module):
             blocks.append(ResidualBlock(width, standardised=standardised))
             channels_in = width
         self.ups, self.norms, self.blocks = nn.ModuleList(ups), nn.ModuleList(norms), nn.ModuleList(blocks)
-        self.head = nn.Conv3d(channels_in, classes, 1, bias=not standardised)
+        self.head: nn.Module = nn.Conv3d(channels_in, classes, 1, bias=not standardised)
 
     def forward(self, bottleneck: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Return class logits (B, K, D, H, W); skips are given finest first, reduced but not yet normalised."""
