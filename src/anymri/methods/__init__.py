@@ -9,6 +9,7 @@ from anymri.methods.adamm import AdaMMConfig
 from anymri.methods.ccsd import CCSDConfig
 from anymri.methods.dropout_unet import DropoutUNetConfig
 from anymri.methods.method import MethodConfig
+from anymri.methods.retrieval import RetrievalConfig
 from anymri.methods.shaspec import ShaSpecConfig
 from anymri.methods.synthesis import SynthesisConfig
 from anymri.methods.uhved import UHVEDConfig
@@ -35,6 +36,7 @@ METHODS = (
     Entry("adamm", AdaMMConfig, "knowledge distillation", "arXiv 2509.15017"),
     Entry("ccsd", CCSDConfig, "knowledge distillation", "arXiv 2511.14599"),
     Entry("dropout_unet", DropoutUNetConfig, "robustness enhancement", "arXiv 2602.20218; Ruffle et al. 2023"),
+    Entry("retrieval", RetrievalConfig, "sample retrieval", "after M3Care, KDD 2022"),
     Entry("shaspec", ShaSpecConfig, "feature generation", "arXiv 2307.14126"),
     Entry("synthesis", SynthesisConfig, "data generation", "Chartsias et al. 2018, doi:10.1109/TMI.2017.2764326"),
     Entry("uhved", UHVEDConfig, "multi-task learning", "arXiv 1907.11150"),
