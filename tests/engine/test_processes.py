@@ -146,7 +146,7 @@ def test_two_processes_train_as_one_with_the_summed_batch(prepared: Path, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "method, settings", [("ccsd", {}), ("ccsd", {"precision": "bf16"}), ("dropout_unet", {"optimiser": "adamw"})]
+    "method, settings", [("ccsd", {}), ("ccsd", {"precision": "bf16"}), ("dropout_unet", {"optimiser": "adamw"}), ("retrieval", {})]
 )
 def test_methods_train_alike(method: str, settings: dict, prepared: Path, tmp_path: Path) -> None:
     usual = {"accumulate": 4, "steps": 4, "fold": 0, "optimiser": "sgd", "learning_rate": 1e-3}

@@ -31,6 +31,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("dropout_unet", {"optimiser": "sgd"}),
     "adam": ("dropout_unet", {"optimiser": "adam"}),
     "accumulate": ("ccsd", {"accumulate": 2, "batch": 2}),
+    "a bank": ("retrieval", {"accumulate": 2}),
     "two stages": ("duel", {}),
 }
 
