@@ -102,3 +102,15 @@ def test_targets_of_a_coarser_grid_are_shares() -> None:
     patient = replace(made_patient(GLIOMA, 0), shares=np.full((3, 12, 12, 12), 6, np.uint8))
     batch = make_batch([patient], [PatchDraw(0, (0, 0, 0))], SIZE, 2)
     assert (batch.target_BRDHW == 0.75).all()
+
+
+def test_a_batch_holds_what_is_cut_whatever_lies_in_it() -> None:
+    patients = [made_patient(GLIOMA, s, extent=(12, 9, 10)) for s in range(2)]
+    patients[1].image[0] = np.nan
+    draws = [PatchDraw(1, (-3, 0, 1)), PatchDraw(0, (4, 1, 2)), PatchDraw(1, (30, 0, 0))]
+    batch = make_batch(patients, draws, SIZE, 2)
+    for b, draw in enumerate(draws):
+        patient = patients[draw.patient]
+        image, shares = (cut(a, draw.corner, SIZE).astype(np.float32) for a in (patient.image, patient.shares))
+        assert np.array_equal(batch.image_BMDHW[b].numpy(), image, equal_nan=True)
+        assert np.array_equal(batch.target_BRDHW[b].numpy(), shares / np.float32(8))

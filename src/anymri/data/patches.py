@@ -55,16 +55,23 @@ def draw_patches(
 def make_batch(patients: Sequence[Patient], draws: Sequence[PatchDraw], size: Size, stride: int) -> Batch:
     """Return the patches of some draws as float32 tensors on the CPU."""
     chosen = [patients[d.patient] for d in draws]
-    images = np.stack([cut(p.image, d.corner, size) for p, d in zip(chosen, draws, strict=True)])
-    shares = np.stack([cut(p.shares, d.corner, size) for p, d in zip(chosen, draws, strict=True)])
+    shares = _cut_all([p.shares for p in chosen], draws, size)
     return Batch(
-        torch.from_numpy(images.astype(np.float32)),
+        _cut_all([p.image for p in chosen], draws, size),
         torch.from_numpy(np.stack([p.present for p in chosen])),
-        torch.from_numpy(shares.astype(np.float32)) / stride**3,
+        shares.div_(stride**3),
         torch.from_numpy(np.stack([p.known for p in chosen])),
         tuple(p.name for p in chosen),
         torch.tensor([d.corner for d in draws]),
     )
+
+
+def _cut_all(arrays: Sequence[np.ndarray], draws: Sequence[PatchDraw], size: Size) -> torch.Tensor:
+    """Return the boxes of some draws as one float32 tensor; torch widens numbers several times as fast as numpy."""
+    out = torch.empty((len(draws), len(arrays[0]), *size))
+    for box, array, draw in zip(out, arrays, draws, strict=True):
+        box.copy_(torch.from_numpy(cut(array, draw.corner, size)))
+    return out
 
 
 def cut(array: np.ndarray, corner: Size, size: Size) -> np.ndarray:
