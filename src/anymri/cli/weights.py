@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,8 @@ def weights_list() -> None:
         print(
             f"{line.name:<24}{line.task:<12}{line.file.stat().st_size / 1e6:6.1f} MB  {'default' if line.default else ''}".rstrip()
         )
+        if line.caution:
+            print(f"  note: {line.caution}")
 
 
 @weights_app.command("where")
@@ -44,4 +47,7 @@ def weights_import(file: Annotated[Path, typer.Argument(help="A .safetensors fil
     """Check a weights file and keep it under its own name."""
     from anymri.weights import import_file
 
-    print(f"imported as {import_file(file).name}")
+    line = import_file(file)
+    print(f"imported as {line.name}")
+    if line.caution:
+        print(f"note: {line.caution}", file=sys.stderr)

@@ -59,7 +59,7 @@ class RetrievalConfig(MethodConfig):
     """
 
     sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base", "paper")
-    holds: ClassVar[str] = "pooled features of its training patients, by which they could be recognised"
+    holds: ClassVar[str] = "pooled features of the training patients, by which they could be recognised"
 
     widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128), min_length=2)
     entries: PositiveInt = 512

@@ -10,6 +10,7 @@ from typing import Any
 
 from anymri.engine.model import Model, read_model
 from anymri.errors import WeightsError
+from anymri.methods import method_named
 from anymri.volumes.store import parsed_json, write_json
 from anymri.volumes.writing import replacing
 
@@ -26,6 +27,7 @@ class Known:
         sha256: What it must hash to.
         task: Name of the task.
         default: Whether it is used when no weights are named.
+        holds: What it holds of single patients, as its method says; empty if nothing.
     """
 
     name: str
@@ -33,6 +35,19 @@ class Known:
     sha256: str
     task: str
     default: bool = False
+    holds: str = ""
+
+    @property
+    def caution(self) -> str:
+        """A line for whoever might pass the weights on; empty if there is no reason for one."""
+        return caution(self.holds)
+
+
+def caution(holds: str) -> str:
+    """Return a line on weights that hold something of single patients; empty if they hold nothing."""
+    if not holds:
+        return ""
+    return f"these weights hold {holds}; do not pass them on unless those who answer for the patients' data have agreed"
 
 
 def imported_folder() -> Path:
@@ -64,9 +79,9 @@ def _lines(manifest: Path) -> list[dict[str, Any]]:
 
 
 def _line(content: dict[str, Any], manifest: Path) -> Known:
-    known_as = Known(
-        content["name"], manifest.parent / content["file"], content["sha256"], content["task"], content.get("default") is True
-    )
+    file, holds = manifest.parent / content["file"], content.get("holds")
+    holds = holds if isinstance(holds, str) else ""
+    known_as = Known(content["name"], file, content["sha256"], content["task"], content.get("default") is True, holds)
     if not known_as.file.is_file():
         raise WeightsError(f"{known_as.file}: not found, though {manifest} names it; import the weights again")
     return known_as
@@ -112,12 +127,14 @@ def import_file(path: Path) -> Known:
     name, folder = model.header.name, imported_folder()
     if any(line.name == name and line.sha256 != model.sha256 for line in known()):
         raise WeightsError(f"{path}: other weights are called '{name}' already; train under another folder name or remove those")
-    line = Known(name, folder / f"{name}.safetensors", model.sha256, model.header.task)
+    holds = method_named(model.header.method).config.holds
+    line = Known(name, folder / f"{name}.safetensors", model.sha256, model.header.task, holds=holds)
     manifest = folder / "manifest.json"
     advice = "set ANYMRI_WEIGHTS to a folder that can be written"
     with replacing(line.file, advice=advice) as part:
         shutil.copyfile(path, part)
     lines = [w for w in (_lines(manifest) if manifest.is_file() else []) if w["name"] != name]
-    lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task})
+    told = {"holds": holds} if holds else {}
+    lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task, **told})
     write_json(manifest, {"weights": lines})
     return line

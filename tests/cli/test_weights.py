@@ -1,0 +1,58 @@
+"""Weights that hold something of single patients: whoever trains, imports or lists them is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from anymri.domain.task import GLIOMA
+from anymri.engine.model import WeightsHeader, read_model, write_weights
+from anymri.engine.run import Window
+from anymri.methods import METHODS, method_named
+from anymri.weights import FOLDER, caution, known
+
+
+def written(path: Path, method: str) -> Path:
+    torch.manual_seed(0)
+    config = method_named(method).config.sized("tiny")
+    network = config.build(GLIOMA)
+    network.strip()
+    settings = config.model_dump(mode="json")
+    window = Window(stride=4, size=(48, 48, 48))
+    write_weights(
+        path, network.state_dict(), WeightsHeader(name=path.stem, method=method, config=settings, task="glioma", window=window)
+    )
+    return path
+
+
+def test_who_imports_or_lists_a_bank_is_told(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
+    told = run("weights", "import", written(tmp_path / "with-a-bank.safetensors", "retrieval"))
+    assert told.code == 0 and told.out == "imported as with-a-bank\n"
+    assert told.err == (
+        "note: these weights hold pooled features of the training patients, by which they could be recognised; "
+        "do not pass them on unless those who answer for the patients' data have agreed\n"
+    )
+    silent = run("weights", "import", written(tmp_path / "without.safetensors", "dropout_unet"))
+    assert silent.code == 0 and not silent.err
+    lines = run("weights", "list").out.splitlines()
+    (place,) = [i for i, line in enumerate(lines) if line.startswith("with-a-bank")]
+    assert lines[place + 1].strip() == told.err.strip()
+    assert sum("note:" in line for line in lines) == 1
+
+
+def test_no_shipped_weights_hold_anything_of_a_patient() -> None:
+    # To ship some that do is a decision: this test has to be changed by whoever makes it.
+    shipped = [line for line in known() if line.file.parent == FOLDER]
+    assert shipped and all(not method_named(read_model(line.file).header.method).config.holds for line in shipped)
+
+
+def test_methods_that_hold_something_have_state_that_is_no_weight() -> None:
+    for entry in METHODS:
+        network = entry.config.sized("tiny").build(GLIOMA)
+        network.strip()
+        buffers = [b for b in network.buffers() if b.is_floating_point()]
+        assert bool(buffers) == bool(entry.config.holds), entry.name
+    assert caution("") == ""
