@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from anymri.data.batch import Batch
+from anymri.data.degradation import Degradation, DegradationDraw, Range, degraded, draw_degradation, within_range
 
 
 class Augmentation(BaseModel):
@@ -28,6 +29,9 @@ class Augmentation(BaseModel):
         gamma_log: Largest |log γ|.
         noise: Probability of added Gaussian noise.
         noise_level: Largest standard deviation of the noise, in standard deviations of the brain.
+        resize: Probability of a scaling by itself.
+        sizes: Between which it lies; either side of 1 is drawn equally often. Above 1 a patch shows more, each thing smaller.
+        degradation: How images are made worse beyond that; None leaves them alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,16 +47,39 @@ class Augmentation(BaseModel):
     gamma_log: float = Field(default=0.35, ge=0)
     noise: float = Field(default=0.15, ge=0, le=1)
     noise_level: float = Field(default=0.15, ge=0)
+    resize: float = Field(default=0.0, ge=0, le=1)
+    sizes: Range = (0.7, 1.4)
+    degradation: Degradation | None = None
 
     @property
     def recolours(self) -> bool:
         """Whether it may change intensities."""
-        return any((self.intensity, self.gamma, self.noise))
+        return any((self.intensity, self.gamma, self.noise, self.degradation))
 
     @classmethod
     def none(cls) -> Augmentation:
         """Return settings that change nothing."""
         return cls(flip=(0.0, 0.0, 0.0), spatial=0.0, intensity=0.0, gamma=0.0, noise=0.0)
+
+    @classmethod
+    def nnunet(cls) -> Augmentation:
+        """Return what nnU-Net does to patches of three dimensions.
+
+        Other than there, a patch is cut before it is turned, so that what comes in from outside is zero; noise is drawn for each
+        modality; statistics are of the brain; a coarser image is interpolated back linearly.
+        """
+        return cls(
+            flip=(0.5, 0.5, 0.5),
+            spatial=0.2,
+            rotation_degrees=30.0,
+            scaling=0.0,
+            resize=0.2,
+            intensity=0.0,
+            gamma=0.0,
+            noise=0.1,
+            noise_level=0.1,
+            degradation=Degradation(),
+        )
 
 
 @dataclass(frozen=True)
@@ -65,6 +92,7 @@ class AugmentationDraw:
         moved_B: Which patches the matrix changes.
         gain_BM, shift_BM, gamma_BM, noise_BM: Per patch and modality.
         noise_seed: Of the noise itself.
+        degradation: What is made worse; None if nothing is.
     """
 
     flip_B3: Tensor
@@ -75,6 +103,7 @@ class AugmentationDraw:
     gamma_BM: Tensor
     noise_BM: Tensor
     noise_seed: int
+    degradation: DegradationDraw | None = None
 
 
 def draw_augmentation(settings: Augmentation, batch: int, modalities: int, generator: torch.Generator) -> AugmentationDraw:
@@ -93,7 +122,7 @@ def draw_augmentation(settings: Augmentation, batch: int, modalities: int, gener
     linear = happens(settings.intensity, batch, modalities)
     curved = happens(settings.gamma, batch, modalities)
     noisy = happens(settings.noise, batch, modalities)
-    return AugmentationDraw(
+    draw = AugmentationDraw(
         torch.rand((batch, 3), generator=generator) < torch.tensor(settings.flip),
         torch.where(moved[:, None, None], matrix, torch.eye(3)),
         moved,
@@ -103,6 +132,14 @@ def draw_augmentation(settings: Augmentation, batch: int, modalities: int, gener
         torch.where(noisy, uniform(batch, modalities).abs() * settings.noise_level, 0.0),
         int(torch.randint(2**31, (), generator=generator)),
     )
+    # Drawn last and only if asked for, so that all else is drawn as it was before there was this.
+    if settings.resize:
+        resized = happens(settings.resize, batch)
+        factor = torch.where(resized, within_range(settings.sizes, (batch,), generator), 1.0)
+        draw = replace(draw, matrix_B33=draw.matrix_B33 * factor[:, None, None], moved_B=draw.moved_B | resized)
+    if settings.degradation is not None:
+        draw = replace(draw, degradation=draw_degradation(settings.degradation, batch, modalities, generator))
+    return draw
 
 
 def apply_augmentation(batch: Batch, draw: AugmentationDraw) -> Batch:
@@ -115,7 +152,8 @@ def apply_augmentation(batch: Batch, draw: AugmentationDraw) -> Batch:
             image, target = image.flip(axes), target.flip(axes)
         if draw.moved_B[b]:
             image, target = _moved(image, draw.matrix_B33[b]), _moved(target, draw.matrix_B33[b])
-        images.append(_recoloured(image, draw, b))
+        image = _recoloured(image, draw, b)
+        images.append(image if draw.degradation is None else degraded(image, draw.degradation, b))
         targets.append(target)
     return replace(batch, image_BMDHW=torch.stack(images), target_BRDHW=torch.stack(targets))
 

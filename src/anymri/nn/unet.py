@@ -117,7 +117,11 @@ class StreamDecoder(nn.Module):
         outputs = []
         for level, (up, block, head) in enumerate(zip(self.ups, self.blocks, self.heads, strict=True)):
             x = up(x) if level else x
-            (convolution, norm, act), second = block
+            assert isinstance(block, nn.Sequential)
+            first, second = block
+            assert isinstance(first, ConvNormAct)
+            convolution, norm, act = first
+            assert isinstance(convolution, nn.Conv3d)
             own = convolution.weight[:, : x.shape[1]]
             x = second(act(norm(F.conv3d(x, own, convolution.bias, padding=1) + skips[-1 - level])))
             if self.training or level == len(self.ups) - 1:
