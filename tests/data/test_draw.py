@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from anymri.data.draw import draw_bernoulli, draw_by_size, draw_subsets
+from anymri.data.draw import draw_bernoulli, draw_by_size, draw_subsets, draw_weighted
 
 Draw = Callable[[Tensor, torch.Generator], Tensor]
 DRAWS: dict[str, Draw] = {
@@ -73,3 +73,12 @@ def test_the_same_seed_draws_the_same(name: str) -> None:
 
 def test_a_sure_coin_keeps_everything() -> None:
     assert torch.equal(draw_bernoulli(PRESENT, torch.Generator(), keep_probability=1.0), PRESENT)
+
+
+def test_targets_are_drawn_by_their_weights() -> None:
+    first, both, last = (True, False, False), (True, True, False), (False, False, True)
+    draw = partial(draw_weighted, weights={first: 1.0, both: 3.0, last: 4.0})
+    assert plausible(frequencies(draw, [True] * 3), {first: 1 / 8, both: 3 / 8, last: 1 / 2})
+    assert plausible(frequencies(draw, [True, True, False]), {first: 1 / 4, both: 3 / 4})
+    # What has none of them is kept whole.
+    assert frequencies(draw, [False, True, False], 10) == {(False, True, False): 10}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from anymri.domain.task import GLIOMA, PROSTATE, TASKS, Task
-from anymri.losses.segmentation import cross_entropy, dice_loss, segmentation_loss
+from anymri.losses.segmentation import class_dice_loss, cross_entropy, dice_loss, segmentation_loss
 
 ALL = torch.ones(1, 3, dtype=torch.bool)
 
@@ -109,3 +109,39 @@ def test_neighbours_in_the_batch_are_scored_apart() -> None:
     together = segmentation_loss(logits, target, ALL.expand(2, 3), GLIOMA.membership)
     apart = [segmentation_loss(logits[b : b + 1], target[b : b + 1], ALL, GLIOMA.membership) for b in range(2)]
     torch.testing.assert_close(together, (apart[0] + apart[1]) / 2)
+
+
+def test_dice_of_classes_by_hand() -> None:
+    probability = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]]).t()[None, :, None, None, :]
+    target = target_of([3, 0])
+    value = class_dice_loss(probability, target, ALL, GLIOMA.membership, smooth=1e-5)
+    # Necrosis and edema are not there; enhancing tumour: 2·0.4 / (0.5 + 1).
+    assert value.item() == pytest.approx(1 - (1e-5 / (0.3 + 1e-5) + 1e-5 / (0.4 + 1e-5) + 0.8 / 1.5) / 3, rel=1e-4)
+    whole = segmentation_loss(probability.log(), target, ALL, GLIOMA.membership, dice="classes", smooth=1e-5)
+    torch.testing.assert_close(whole, value + cross_entropy(probability.log(), target, ALL, GLIOMA.membership))
+    # A perfect answer costs nothing, an absent class included.
+    perfect = torch.tensor([[0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]]).t()[None, :, None, None, :]
+    assert class_dice_loss(perfect, target, ALL, GLIOMA.membership).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_dice_of_classes_that_a_reference_cannot_tell_apart() -> None:
+    probability = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]]).t()[None, :, None, None, :]
+    target, known = target_of([3, 0]), torch.tensor([[True, False, False]])
+    target[:, 1:] = torch.nan  # All tumour is one class.
+    value = class_dice_loss(probability, target, known, GLIOMA.membership)
+    assert value.item() == pytest.approx(1 - (2 * 0.9 + 1) / (0.9 + 0.3 + 1 + 1), rel=1e-5)
+    target = target_of([3, 0])
+    target[:, 0] = torch.nan  # Edema and background look alike and do not count.
+    value = class_dice_loss(probability, target, torch.tensor([[False, True, True]]), GLIOMA.membership)
+    expected = 1 - (1 / (0.3 + 1) + (2 * 0.4 + 1) / (0.5 + 1 + 1)) / 2
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    nothing = class_dice_loss(probability, torch.full_like(target, torch.nan), ~ALL, GLIOMA.membership)
+    assert nothing.item() == 0
+
+
+def test_dice_of_classes_is_a_mean_over_samples() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(2, 4, 3, 3, 3), torch.rand(2, 3, 3, 3, 3).sort(1, descending=True).values
+    both = class_dice_loss(logits.softmax(1), target, ALL.expand(2, 3), GLIOMA.membership)
+    each = [class_dice_loss(logits[b : b + 1].softmax(1), target[b : b + 1], ALL, GLIOMA.membership) for b in range(2)]
+    torch.testing.assert_close(both, torch.stack(each).mean())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,20 @@ def draw_bernoulli(present_BM: Tensor, generator: torch.Generator, *, keep_proba
             coins = torch.rand(len(at_hand), generator=generator).tolist()
             kept = [m for m, coin in zip(at_hand, coins, strict=True) if coin < keep_probability]
         keep[b, kept] = True
+    return keep
+
+
+def draw_weighted(present_BM: Tensor, generator: torch.Generator, *, weights: Mapping[tuple[bool, ...], float]) -> Tensor:
+    """Return, per sample, one of the given subsets that are within what is present, by its weight; bool, shape (B, M).
+
+    Where none of them is, all that is present is kept.
+    """
+    keep = present_BM.clone()
+    for b, row in enumerate(present_BM.tolist()):
+        possible = [mask for mask in weights if all(p or not m for m, p in zip(mask, row, strict=True))]
+        share = torch.tensor([weights[mask] for mask in possible])
+        if share.sum() > 0:
+            keep[b] = torch.tensor(possible[int(torch.multinomial(share, 1, generator=generator))])
     return keep
 
 

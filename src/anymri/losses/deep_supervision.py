@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anymri.losses.regions import Membership
-from anymri.losses.segmentation import segmentation_loss
+from anymri.losses.segmentation import Dice, segmentation_loss
 
 
 def level_weights(levels: int) -> list[float]:
@@ -19,7 +19,15 @@ def level_weights(levels: int) -> list[float]:
     return [weight / sum(raw) for weight in raw]
 
 
-def deep_segmentation_loss(levels: Sequence[Tensor], target_BRDHW: Tensor, known_BR: Tensor, membership: Membership) -> Tensor:
+def deep_segmentation_loss(
+    levels: Sequence[Tensor],
+    target_BRDHW: Tensor,
+    known_BR: Tensor,
+    membership: Membership,
+    *,
+    dice: Dice = "regions",
+    smooth: float = 1.0,
+) -> Tensor:
     """Return the weighted sum of the losses of all levels; a coarser level is compared with every 2nd, 4th … voxel of the target.
 
     Args:
@@ -27,10 +35,12 @@ def deep_segmentation_loss(levels: Sequence[Tensor], target_BRDHW: Tensor, known
         target_BRDHW: On the finest grid, 0 to 1.
         known_BR: Which regions count.
         membership: Which class belongs to which region.
+        dice: What Dice runs over.
+        smooth: Of Dice.
     """
     total = levels[0].new_zeros((), dtype=torch.float32)
     for level, (logits, weight) in enumerate(zip(levels, level_weights(len(levels)), strict=True)):
         if weight:
             target = target_BRDHW[:, :, :: 2**level, :: 2**level, :: 2**level]
-            total = total + weight * segmentation_loss(logits, target, known_BR, membership)
+            total = total + weight * segmentation_loss(logits, target, known_BR, membership, dice=dice, smooth=smooth)
     return total
