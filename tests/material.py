@@ -42,8 +42,9 @@ def task_with(modalities: int) -> Task:
     )
 
 
-# The project's own, and made-up ones with fewer and more modalities than any of them.
-ALL_TASKS = {task.name: task for task in (*TASKS, task_with(2), task_with(5))}
+# The project's own, once where a method cannot tell two apart, and made-up ones with fewer and more modalities than any of them.
+_DISTINCT = {(len(task.modalities), task.membership): task for task in reversed(TASKS)}
+ALL_TASKS = {task.name: task for task in (*reversed(_DISTINCT.values()), task_with(2), task_with(5))}
 ALL_METHODS = tuple(entry.name for entry in METHODS)
 
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from anymri.domain.case import Split
 from anymri.engine.distributed import processes
 from anymri.engine.evaluation import evaluate
 from anymri.engine.model import read_model
 from anymri.engine.parts import parts_of
-from anymri.engine.run import Run, RunFolder
+from anymri.engine.run import Run, RunFolder, checked_run
 from anymri.engine.training import train
-from anymri.errors import AnymriError, TrainingError, UsageError, one_line
+from anymri.errors import AnymriError, InputFileError, TrainingError, UsageError, one_line
 from anymri.metrics.protocol import Protocol
+from anymri.metrics.scores import joined, read_scores, write_scores
 from anymri.report.measured import ORDER
-from anymri.volumes.store import case_folder, read_cohort, write_json
+from anymri.report.page import write_report
+from anymri.volumes.store import case_folder, parsed_json, read_cohort, write_json
 
-SCORES = "scores.csv"
+SCORES, REPORT = "scores.csv", "report"
 Report = Callable[[str, str, float], None]
+
+# What decides which cases a run learns from, which patches it sees of them, in which order, and how many.
+_CASES = ("task", "fold", "cases", "validation", "partial_weight")
+_PATCHES = ("window", "patch", "batch", "accumulate", "tumour_share", "augmentation", "seed", "steps", "minutes", "candidates")
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,29 @@ class Means:
     report: Report = lambda name, what, share: None
 
 
+def check_alike(runs: Mapping[str, Run]) -> None:
+    """Refuse runs that would not see the same patches of the same cases in the same order, or not equally many or as long.
+
+    Raises:
+        UsageError: It names two of them and the fields in which they differ.
+    """
+    (first, one), *others = runs.items()
+    for name, other in others:
+        fields = [f for f in (*_CASES, *_PATCHES) if getattr(one, f) != getattr(other, f)]
+        if fields:
+            raise UsageError(
+                f"{first} and {name} differ in {', '.join(fields)}: what is compared must learn from the same patches of the same "
+                "cases; give both the same by --set FIELD=VALUE, --steps or --fold"
+            )
+
+
+def on_folds(runs: Mapping[str, Run], folds: Sequence[int]) -> dict[str, Run]:
+    """Return every run with each of some folds left out, called NAME_foldK; all of the first fold come first."""
+    return {
+        f"{name}_fold{fold}": run.model_copy(update={"fold": fold, "cases": None}) for fold in folds for name, run in runs.items()
+    }
+
+
 def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> tuple[Outcome, ...]:
     """Train every run and score it on its test cases, each in a folder of its name; what is done already is kept.
 
@@ -61,18 +94,24 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
     Args:
         runs: By name.
         data: Folder of prepared cases.
-        out: Folder for the run folders, and for their order, which reports keep.
+        out: Folder for the run folders, and for a record of all of them, whose order reports keep.
         means: Protocol, device, report.
 
     Raises:
-        UsageError: If a run leaves no case to be tested on, before anything is trained.
+        UsageError: If a run leaves no case to be tested on, or the folder was begun with other runs or other cases; nothing is
+            trained then.
+        InputFileError: If the folder's record is damaged.
     """
-    _, split = read_cohort(data)
+    record, split = read_cohort(data)
     for name, run in runs.items():
         if not parts_of(run, split).test:
             raise UsageError(f"{name}: no case is left out for testing; choose a fold with --fold")
+    cases = {"cohort": record.name, "sha256": _digest(split)}
+    if (out / ORDER).exists():
+        _check_begun(runs, cases, data, out)
     if processes().leads:
-        write_json(out / ORDER, {"runs": list(runs)})
+        settings = {name: run.model_dump(mode="json") for name, run in runs.items()}
+        write_json(out / ORDER, {"runs": list(runs), "settings": settings, "cases": cases})
     outcomes = []
     for name, run in runs.items():
         folder = out / name
@@ -84,6 +123,37 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
         else:
             outcomes.append(Outcome(name, folder))
     return tuple(outcomes)
+
+
+def begun_runs(out: Path) -> dict[str, Run]:
+    """Return the runs that a folder's comparison was begun with, by name.
+
+    Raises:
+        UsageError: If the folder holds none.
+        InputFileError: If its record is damaged.
+    """
+    if not (out / ORDER).is_file():
+        raise UsageError(f"{out}: holds no comparison; name the methods to compare")
+    settings = _recorded(out).get("settings")
+    if not isinstance(settings, dict):
+        raise UsageError(f"{out / ORDER}: does not say what its runs are; name the methods to compare")
+    try:
+        return {name: checked_run(content) for name, content in settings.items()}
+    except (UsageError, TypeError, ValueError) as error:
+        raise InputFileError(f"{out / ORDER}: its runs do not fit this version ({error}); choose another folder") from None
+
+
+def conclude(outcomes: Sequence[Outcome], out: Path) -> Path:
+    """Write one table of the scores of all runs that have some, and a report on them; return its page.
+
+    Raises:
+        OutputError: If they cannot be written.
+    """
+    tables = [read_scores(o.folder / SCORES) for o in outcomes if not o.reason]
+    if processes().leads:
+        write_scores(out / SCORES, joined(tables))
+        write_report([out], out / REPORT)
+    return out / REPORT / "index.html"
 
 
 def _done(name: str, run: Run, data: Path, path: Path, *, means: Means) -> None:
@@ -106,3 +176,35 @@ def _done(name: str, run: Run, data: Path, path: Path, *, means: Means) -> None:
         device=means.device,
         report=lambda done, total, case: means.report(name, "scoring", done / total),
     )
+
+
+def _recorded(out: Path) -> dict[str, Any]:
+    try:
+        return parsed_json(out / ORDER)
+    except (OSError, ValueError) as error:
+        raise InputFileError(f"{out / ORDER}: cannot be read ({error}); choose another folder") from None
+
+
+def _check_begun(runs: Mapping[str, Run], cases: Mapping[str, str], data: Path, out: Path) -> None:
+    """Refuse to go on with other runs or other cases than a folder was begun with; what it does not tell is believed."""
+    recorded = _recorded(out)
+    if "settings" not in recorded:
+        return
+    begun = begun_runs(out)
+    advice = "give the same options to go on, or choose another folder"
+    if list(begun) != list(runs):
+        raise UsageError(f"{out}: was begun with the runs {', '.join(begun)}, not {', '.join(runs)}; {advice}")
+    for name, run in runs.items():
+        before, now = begun[name].model_dump(mode="json"), run.model_dump(mode="json")
+        fields = [f for f in now if before[f] != now[f]]
+        if fields:
+            raise UsageError(f"{out}: {name} was begun with other settings, they differ in {', '.join(fields)}; {advice}")
+    if recorded.get("cases") not in (None, dict(cases)):
+        raise UsageError(
+            f"{data}: its cases or folds are not those that {out} was begun with; restore them, or choose another folder"
+        )
+
+
+def _digest(split: Split) -> str:
+    """Return a hash of which case is in which fold."""
+    return hashlib.sha256(json.dumps([split.folds, split.train_only]).encode()).hexdigest()

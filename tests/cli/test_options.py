@@ -23,6 +23,10 @@ COMMANDS = {
         *("--precision", "--device", "--cohort", "--shard", "--workers"),
     },
     "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--device"},
+    "compare": {
+        *("METHOD", "--data", "--out", "--folds", "--fold", "--steps", "--minutes", "--seed", "--size", "--set", "--resume"),
+        "--device",
+    },
     "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--across-protocols", "--device"},
     "list": {"WHAT"},
     "weights list": set(),

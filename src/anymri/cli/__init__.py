@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import typer
 
+from anymri.cli.compare import compare
 from anymri.cli.evaluate import evaluate
 from anymri.cli.listing import list_command
 from anymri.cli.prepare import prepare
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prepare, train, segment, evaluate, report):
+for command in (prepare, train, segment, evaluate, compare, report):
     app.command()(command)
 app.command("list")(list_command)
 app.add_typer(weights_app, name="weights")
@@ -70,7 +71,7 @@ def main() -> None:
 
 def _advice(words: Sequence[str]) -> str:
     """Return how to go on after an interruption of this command."""
-    again = [*words, "--resume"] if words[:1] == ["train"] and "--resume" not in words else words
+    again = [*words, "--resume"] if words[:1] in (["train"], ["compare"]) and "--resume" not in words else words
     program = "anymri" if "RANK" not in os.environ else "torchrun … -m anymri"
     return f"go on with: {program} {shlex.join(again)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,7 @@ def _listing(what: str) -> list[str]:
         from anymri.domain.task import GLIOMA
         from anymri.methods import METHODS
 
-        lines = []
+        rows = []
         for entry in METHODS:
             sizes = []
             for size in entry.config.sizes:
@@ -31,24 +32,30 @@ def _listing(what: str) -> list[str]:
                     method = entry.config.sized(size).build(GLIOMA)
                     method.strip()  # What a weights file holds.
                 sizes.append(f"{size} {sum(p.numel() for p in method.parameters()) / 1e6:.2f} M")
-            lines.append(f"{entry.name:<16}{entry.category:<26}{', '.join(sizes):<56}{entry.paper}")
-        return lines
+            rows.append((entry.name, entry.category, ", ".join(sizes), entry.paper))
+        return _columns(rows)
     if what == "cohorts":
         from anymri.cohorts import LAYOUTS
 
-        return [f"{name:<12}{_purpose(find)}" for name, find in LAYOUTS.items()]
+        return _columns([(name, _purpose(find)) for name, find in LAYOUTS.items()])
     if what == "tasks":
         from anymri.domain.task import TASKS
 
-        return [
-            f"{t.name:<12}{'+'.join(t.modalities.names):<20}{' > '.join(t.region_names):<16}"
-            f"labels: {', '.join(s.name for s in t.schemes)}"
-            for t in TASKS
-        ]
+        return _columns(
+            [
+                (
+                    t.name,
+                    "+".join(t.modalities.names),
+                    " > ".join(t.region_names),
+                    f"labels: {', '.join(s.name for s in t.schemes)}",
+                )
+                for t in TASKS
+            ]
+        )
     if what == "recipes":
         from anymri.recipes import RECIPES
 
-        return [f"{name:<32}{_purpose(recipe)}" for name, recipe in RECIPES.items()]
+        return _columns([(name, _purpose(recipe)) for name, recipe in RECIPES.items()])
     if what == "protocols":
         from anymri.metrics.protocol import PROTOCOLS, caveats, rules
 
@@ -58,8 +65,14 @@ def _listing(what: str) -> list[str]:
     if what == "published":
         from anymri.published.reading import published_tables
 
-        return [f"{t.data_name:<12}{t.name:<26}{t.title}; {t.protocol}" for t in published_tables()]
+        return _columns([(t.data_name, t.name, f"{t.title}; {t.protocol}") for t in published_tables()])
     raise UsageError(f"'{what}' cannot be listed; expected methods, cohorts, tasks, recipes, protocols or published")
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return lines whose columns are as wide as what stands in them, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _purpose(function: Any) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymri.cli.options import Data, Device, Out, progress_bar
+from anymri.cli.compare import all_done, carried_out
+from anymri.cli.options import Data, Device, Out, changed_run, progress_bar
 from anymri.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def train(
     from anymri.engine.inference import device_named
     from anymri.engine.run import Run
     from anymri.engine.training import train as train_run
-    from anymri.weights import named
+    from anymri.weights import caution, named
 
     if resume and name is None and again is None:
         again = out
@@ -72,6 +73,8 @@ def train(
             report=lambda p: advance(int(1000 * min(p.share, 1)), f"step {p.step}, loss {p.loss:.3f}"),
         )
     print(f"weights in {out / 'weights.safetensors'}, SHA-256 {model.sha256}")
+    if told := caution(run.method_config.holds):
+        print(f"note: {told}", file=sys.stderr)
     if repeats and again is not None:
         _compare_data(again, out)
 
@@ -99,28 +102,14 @@ def _as_recorded(again: Path, content: dict[str, Any]) -> dict[str, Any]:
 
 def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, device: str) -> None:
     """Train and score the runs of a set; say which failed."""
-    from anymri.compare import SCORES, Means, compare
-    from anymri.engine.inference import device_named
     from anymri.engine.run import RunFolder
     from anymri.engine.training import begun_here
-    from anymri.metrics.protocol import PROTOCOLS
 
     begun = [n for n in runs if RunFolder(out / n).record.exists()]
     if begun and not (resume or all(begun_here(RunFolder(out / n)) for n in begun)):
         raise UsageError(f"{out}: holds runs already ({begun[0]}); add --resume to go on with them, or choose another folder")
-    with progress_bar("comparing", 1000 * len(runs)) as advance:
-        place = {name: 1000 * i for i, name in enumerate(runs)}
-        means = Means(
-            PROTOCOLS[0], device_named(device), lambda n, what, share: advance(place[n] + int(1000 * share), f"{n}: {what}")
-        )
-        outcomes = compare(runs, data, out, means=means)
-    failed = [o for o in outcomes if o.reason]
-    for outcome in outcomes:
-        print(f"failed: {outcome.name}: {outcome.reason}" if outcome.reason else f"scores in {outcome.folder / SCORES}")
-    if failed:
-        raise UsageError(
-            f"{len(failed)} of {len(runs)} runs failed, for the reasons above; mend them, then add --resume to try again"
-        )
+    outcomes = carried_out(runs, data, out, device=device)
+    all_done(outcomes)
     # In the order of the set: the first is what the others are compared with.
     command = shlex.join(["anymri", "report", *(str(o.folder) for o in outcomes), "--out", "DIR"])
     print(f"tables and figures of them: {command}")
@@ -158,43 +147,10 @@ def _run(
 
     if (name is None) == (again is None):
         raise UsageError("give either a method or recipe, or --from RUN")
-    if chosen["steps"] is not None and chosen["minutes"] is not None:
-        raise UsageError("give --steps or --minutes, not both")
     if again is not None:
         content = RunFolder(again).read_run().model_dump(mode="json")
-        return _changed(content | (_as_recorded(again, content) if repeats else {}), chosen, settings)
+        return changed_run(content | (_as_recorded(again, content) if repeats else {}), chosen, settings)
     found = run_named(name or "")
     if isinstance(found, Run):
-        return _changed(found.model_dump(mode="json"), chosen, settings)
-    return {n: _changed(r.model_dump(mode="json"), chosen, settings) for n, r in found.items()}
-
-
-def _changed(content: dict[str, Any], chosen: dict[str, Any], settings: list[str]) -> Run:
-    """Return a run with what the options say; a fold takes the place of listed cases."""
-    import json
-
-    from anymri.engine.run import checked_run
-
-    if chosen["init"] is not None:
-        content["init_sha256"] = None
-    if chosen["fold"] is not None:
-        content["cases"] = None
-    if chosen["steps"] is not None or chosen["minutes"] is not None:
-        content |= {"steps": None, "minutes": None}
-    content |= {field: value for field, value in chosen.items() if value is not None}
-    for setting in settings:
-        field, equals, text = setting.partition("=")
-        if not equals or not field:
-            raise UsageError(f"--set {setting}: expected FIELD=VALUE, such as --set learning_rate=0.001")
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            value = text
-        place = content
-        *path, last = field.split(".")
-        for step in path:
-            place = place.get(step)
-            if not isinstance(place, dict):
-                raise UsageError(f"--set {setting}: there is no group '{step}'; fields are {', '.join(content)}")
-        place[last] = value
-    return checked_run(content)
+        return changed_run(found.model_dump(mode="json"), chosen, settings)
+    return {n: changed_run(r.model_dump(mode="json"), chosen, settings) for n, r in found.items()}

@@ -53,15 +53,17 @@ _ENHANCING = (
 _Parts = frozenset[str]
 _ZONES = frozenset({"peripheral", "transition"})
 _FINER = {"prostate": {"gland": _ZONES}}
+_TUMOUR: dict[str, _Parts] = {
+    **dict.fromkeys(_NECROSIS, frozenset({"NCR"})),
+    **dict.fromkeys(_EDEMA, frozenset({"ED"})),
+    **dict.fromkeys(_ENHANCING, frozenset({"ET"})),
+    **dict.fromkeys(("tc", "tumorcore", "core"), frozenset({"NCR", "ET"})),
+    **dict.fromkeys(("wt", "wholetumor", "completetumor"), frozenset({"NCR", "ED", "ET"})),
+    **dict.fromkeys(("rc", "resectioncavity"), frozenset[str]()),
+}
 _LABELS: dict[str, dict[str, _Parts]] = {
-    "glioma": {
-        **dict.fromkeys(_NECROSIS, frozenset({"NCR"})),
-        **dict.fromkeys(_EDEMA, frozenset({"ED"})),
-        **dict.fromkeys(_ENHANCING, frozenset({"ET"})),
-        **dict.fromkeys(("tc", "tumorcore", "core"), frozenset({"NCR", "ET"})),
-        **dict.fromkeys(("wt", "wholetumor", "completetumor"), frozenset({"NCR", "ED", "ET"})),
-        **dict.fromkeys(("rc", "resectioncavity"), frozenset[str]()),
-    },
+    "glioma": _TUMOUR,
+    "metastasis": _TUMOUR,
     "prostate": {
         **dict.fromkeys(("pz", "peripheral", "peripheralzone"), frozenset({"peripheral", "lesion"})),
         **dict.fromkeys(("tz", "transition", "transitionzone", "transitionalzone"), frozenset({"transition", "lesion"})),

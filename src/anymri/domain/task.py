@@ -137,6 +137,41 @@ GLIOMA = Task(
     colours=("#2ca02c", "#d62728", "#ffd92f"),
 )
 
+METASTASIS = Task(
+    name="metastasis",
+    description="Metastases in the brain: all lesions with their edema, tumour core, enhancing tumour",
+    modalities=GLIOMA.modalities,
+    classes=GLIOMA.classes,
+    regions=GLIOMA.regions,
+    schemes=(
+        LabelScheme(
+            "brats2023",
+            "BraTS-METS 2023, metastases before treatment: 1 non-enhancing core, 2 edema, 3 enhancing",
+            {1: _TC, 2: _WT, 3: _ET},
+            _GLIOMA_REGIONS,
+            {"NCR": 1, "ED": 2, "ET": 3},
+        ),
+        LabelScheme(
+            "brats2021",
+            "the same with the values of earlier editions: 1 non-enhancing core, 2 edema, 4 enhancing",
+            {1: _TC, 2: _WT, 4: _ET},
+            _GLIOMA_REGIONS,
+            {"NCR": 1, "ED": 2, "ET": 4},
+        ),
+        LabelScheme(
+            "brats2024",
+            "metastases after treatment: as brats2023, with 4 resection cavity, no part of the tumour",
+            {1: _TC, 2: _WT, 3: _ET, 4: ()},
+            _GLIOMA_REGIONS,
+        ),
+        LabelScheme("wt", "all lesions with their edema: 1; what lies inside is unknown", {1: _WT}, ("WT",)),
+    ),
+    spacing_mm=GLIOMA.spacing_mm,
+    orientation=GLIOMA.orientation,
+    foreground=GLIOMA.foreground,
+    colours=GLIOMA.colours,
+)
+
 PROSTATE = Task(
     name="prostate",
     description="Prostate gland and lesion from bi-parametric MRI",
@@ -168,7 +203,7 @@ PROSTATE = Task(
     colours=("#2ca02c", "#ffd92f"),
 )
 
-TASKS = (GLIOMA, PROSTATE)
+TASKS = (GLIOMA, METASTASIS, PROSTATE)
 
 
 def task_named(name: str) -> Task:

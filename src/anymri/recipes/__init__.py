@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from anymri.engine.run import Run
 from anymri.errors import UsageError
 from anymri.methods import METHODS
-from anymri.recipes import ccsd, shipped
-from anymri.recipes.default import default
+from anymri.recipes import adamm, ccsd, shipped
+from anymri.recipes.categories import six_categories
+from anymri.recipes.default import default, side_by_side
 
 Recipe = Callable[[], Run] | Callable[[], Mapping[str, Run]]
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
+        "adamm.brats2018": adamm.brats2018,
+        "adamm.brats2024": adamm.brats2024,
+        "adamm.metastasis": adamm.metastasis,
+        "adamm_published": adamm.published,
         "ccsd.brats2018": ccsd.brats2018,
         "ccsd.brats2020": ccsd.brats2020,
         "ccsd.table1": ccsd.table1,
@@ -23,6 +28,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         **ccsd.TABLE_SETS,
         "shipped.ccsd_small": shipped.ccsd_small,
         "shipped.dropout_unet_small": shipped.dropout_unet_small,
+        "six_categories": six_categories,
     }
 )
 
@@ -33,15 +39,38 @@ def run_named(name: str) -> Run | Mapping[str, Run]:
     Raises:
         UsageError: If there is neither.
     """
-    if name in RECIPES:
-        return RECIPES[name]()
+    return RECIPES[name]() if name in RECIPES else default(*_method_and_size(name, "base"))
+
+
+def runs_named(names: Sequence[str], *, size: str) -> dict[str, Run]:
+    """Return the runs of several names: recipes as they are, sets run by run, methods with one patch that fits all of these.
+
+    Args:
+        names: Of recipes and methods.
+        size: Of methods whose name says none.
+
+    Raises:
+        UsageError: If there is neither a recipe nor a method of a name, or two different runs have one name.
+    """
+    methods = side_by_side({name: _method_and_size(name, size) for name in names if name not in RECIPES})
+    found: dict[str, Run] = {}
+    for name in names:
+        recipe = RECIPES[name]() if name in RECIPES else methods[name]
+        for own, run in ({name: recipe} if isinstance(recipe, Run) else recipe).items():
+            if found.setdefault(own, run) != run:
+                raise UsageError(
+                    f"'{own}' is there twice, with different settings (the second time by {name}); leave one of them out"
+                )
+    return found
+
+
+def _method_and_size(name: str, usual: str) -> tuple[str, str]:
+    """Return the method that a name stands for and its size, the usual one if it says none."""
     method, _, size = name.partition(".")
     sizes = next((m.config.sizes for m in METHODS if m.name == method), ())
-    if sizes and not size:
-        return default(method)
-    if size in sizes:
-        return default(method, size)
-    related = [n for n in RECIPES if n.startswith(f"{method}.")]
+    if sizes and (not size or size in sizes):
+        return method, size or usual
+    related = [n for n in RECIPES if n.startswith((f"{method}.", f"{method}_"))]
     if sizes:
         raise UsageError(
             f"'{name}' is neither a size of {method} ({', '.join(sizes)}) nor a recipe ({', '.join(related) or 'none'})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import cast
 
 from anymri.engine.run import Run, Window
 from anymri.errors import UsageError
 from anymri.methods import method_named
-from anymri.methods.method import Size
+from anymri.methods.method import MethodConfig, Size
 
 
 def default(method: str, size: str = "base") -> Run:
@@ -18,11 +20,32 @@ def default(method: str, size: str = "base") -> Run:
     Raises:
         UsageError: If there is no such method, or it has no such size.
     """
+    return side_by_side({method: (method, size)})[method]
+
+
+def side_by_side(methods: Mapping[str, tuple[str, str]]) -> dict[str, Run]:
+    """Return the default runs of several methods, with one patch and one window that fit all of them.
+
+    Args:
+        methods: What a run is called → the name of its method, and a size.
+
+    Raises:
+        UsageError: If there is no such method, or it has no such size.
+    """
+    configs = {name: _config(*which) for name, which in methods.items()}
+    multiple = math.lcm(*(config.multiple for config in configs.values()))
+
+    def filled(edge: int) -> int:
+        return -(-edge // multiple) * multiple
+
+    usual = Window()
+    window = usual.model_copy(update={"size": tuple(map(filled, usual.size))})
+    settings = {"steps": 20_000, "batch": 2, "patch": (max(filled(64), 4 * multiple),) * 3, "window": window.model_dump()}
+    return {name: Run.of(method, cast(Size, size), settings) for name, (method, size) in methods.items()}
+
+
+def _config(method: str, size: str) -> MethodConfig:
     config = method_named(method).config
     if size not in config.sizes:
         raise UsageError(f"method {method} has no size '{size}'; expected one of {', '.join(config.sizes)}")
-    multiple = config.sized(cast(Size, size)).multiple
-    usual = Window()
-    window = usual.model_copy(update={"size": tuple(-(-edge // multiple) * multiple for edge in usual.size)})
-    patch = (max(64, 4 * multiple),) * 3
-    return Run.of(method, cast(Size, size), {"steps": 20_000, "batch": 2, "patch": patch, "window": window.model_dump()})
+    return config.sized(cast(Size, size))

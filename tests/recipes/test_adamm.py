@@ -1,0 +1,39 @@
+"""AdaMM on the data of its paper."""
+
+from __future__ import annotations
+
+from anymri.domain.task import GLIOMA, METASTASIS
+from anymri.engine.run import Run
+from anymri.recipes import run_named
+from anymri.recipes.default import default
+from anymri.recipes.splits import split_lists
+
+
+def recipe(name: str) -> Run:
+    found = run_named(name)
+    assert isinstance(found, Run)
+    return found
+
+
+def test_the_published_training_is_that_of_the_paper() -> None:
+    run = recipe("adamm_published")
+    assert (run.patch, run.window.size, run.window.stride, run.batch, run.accumulate) == ((160, 192, 128), (160, 192, 128), 1, 1, 1)
+    assert (run.optimiser, run.learning_rate, run.weight_decay, run.schedule, run.warm_up) == ("adam", 1e-4, 1e-5, "poly", 0.0)
+    assert run.window.intensity == "min_max" and run.tumour_share == 0.0 and run.average == 0.0
+    assert run.augmentation.flip == (0.5, 0.5, 0.5) and not run.augmentation.recolours and run.augmentation.spatial == 0.0
+    assert run.steps == 200 * 1080 and run.fold == 0
+    paper = default("adamm", "paper").config
+    assert run.config == {**paper, "style_scale": "absolute"} and paper["style_scale"] == "relative"
+
+
+def test_the_other_data_sets_have_the_recipe_of_all_methods() -> None:
+    usual = default("adamm", "paper")
+    assert recipe("adamm.brats2018") == usual.model_copy(update={"cases": split_lists("brats2018")})
+    assert recipe("adamm.brats2024") == usual.model_copy(update={"fold": 0})
+    assert recipe("adamm.metastasis") == usual.model_copy(update={"fold": 0, "task": "metastasis"})
+
+
+def test_a_resection_cavity_is_no_part_of_the_tumour() -> None:
+    for task in (GLIOMA, METASTASIS):
+        scheme = task.scheme("brats2024")
+        assert scheme.regions[4] == () and scheme.known == task.region_names
