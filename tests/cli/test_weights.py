@@ -9,9 +9,11 @@ import torch
 
 from anymri.domain.task import GLIOMA
 from anymri.engine.model import WeightsHeader, read_model, write_weights
-from anymri.engine.run import Window
+from anymri.engine.run import RunFolder, Window
 from anymri.methods import METHODS, method_named
 from anymri.weights import FOLDER, caution, known
+
+from ..material import short_run, write_made_cohort
 
 
 def written(path: Path, method: str) -> Path:
@@ -41,6 +43,17 @@ def test_who_imports_or_lists_a_bank_is_told(run, tmp_path: Path, monkeypatch: p
     (place,) = [i for i, line in enumerate(lines) if line.startswith("with-a-bank")]
     assert lines[place + 1].strip() == told.err.strip()
     assert sum("note:" in line for line in lines) == 1
+
+
+def test_who_trains_a_bank_is_told(run, tmp_path: Path) -> None:
+    write_made_cohort(tmp_path / "prepared", GLIOMA, folds=(("a",), ("b",)))
+    words = ["--data", tmp_path / "prepared", "--fold", 0, "--device", "cpu"]
+    for method, notes in (("retrieval", 1), ("dropout_unet", 0)):
+        RunFolder(tmp_path / method).path.mkdir()
+        RunFolder(tmp_path / method).write_record(short_run(method, steps=1, candidates=(1.0,)), {})
+        done = run("train", "--from", tmp_path / method, "--out", tmp_path / f"{method}-run", *words)
+        assert done.code == 0, done.err
+        assert done.err.count("note: these weights hold pooled features of the training patients") == notes
 
 
 def test_no_shipped_weights_hold_anything_of_a_patient() -> None:

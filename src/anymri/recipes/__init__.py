@@ -8,7 +8,7 @@ from types import MappingProxyType
 from anymri.engine.run import Run
 from anymri.errors import UsageError
 from anymri.methods import METHODS
-from anymri.recipes import adamm, ccsd, shipped
+from anymri.recipes import adamm, ccsd, dropout_unet, shipped
 from anymri.recipes.categories import six_categories
 from anymri.recipes.default import default, side_by_side
 
@@ -26,6 +26,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "ccsd.table1.small": ccsd.table1_small,
         "ccsd.table2": ccsd.table2,
         **ccsd.TABLE_SETS,
+        "dropout_unet.nnunet": dropout_unet.nnunet,
+        "dropout_unet.nnunet.base": dropout_unet.nnunet_base,
         "shipped.ccsd_small": shipped.ccsd_small,
         "shipped.dropout_unet_small": shipped.dropout_unet_small,
         "six_categories": six_categories,
