@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import anymri.methods
+from anymri.data.ahead import at_once
 from anymri.data.augment import Augmentation, draw_augmentation
 from anymri.data.patches import draw_patches, make_batch
 from anymri.domain.case import Split
@@ -323,7 +325,7 @@ def test_cases_with_unknown_regions_are_drawn_as_rarely_as_asked_for(tmp_path: P
     partly = replace(PATIENTS[0], known=np.array([True, False, False]))
     run = short_run("dropout_unet", steps=1, partial_weight=0.25)
     fit(run, [PATIENTS[1], partly], RunFolder(tmp_path), resume=False, device=CPU)
-    assert given == [[1.0, 0.25]]
+    assert given == [[1.0, 0.25]] * 2  # Of the step, and of the one made ahead.
 
 
 # Weights to start from
@@ -412,3 +414,12 @@ def test_a_cohort_that_cannot_be_read_leaves_no_run(blinded: Path, tmp_path: Pat
     for _ in range(2):  # The second time, too, it is the case that is named, not a run that is there already.
         with pytest.raises(CaseError, match="case.json: not found"):
             train(short_run("placed", fold=1), blinded, tmp_path / "run")
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_parts_made_ahead_train_to_the_same_bits(accumulate: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = short_run("ccsd", steps=4, batch=2, accumulate=accumulate)
+    ahead = fit(run, PATIENTS, RunFolder(tmp_path / "ahead"), resume=False, device=CPU)
+    monkeypatch.setattr("anymri.engine.training.one_ahead", lambda: nullcontext(at_once))
+    now = fit(run, PATIENTS, RunFolder(tmp_path / "now"), resume=False, device=CPU)
+    assert all(torch.equal(value, now.state_dict()[name]) for name, value in ahead.state_dict().items())

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from anymri.data.augment import apply_augmentation, draw_augmentation
+from anymri.data.ahead import Fetch, Key, at_once
+from anymri.data.augment import AugmentationDraw, apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
 from anymri.data.patches import draw_patches, make_batch
 from anymri.data.patients import Patient
@@ -34,7 +36,9 @@ class Made:
     observed: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
-def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float) -> Made:
+def make_step(
+    state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float, fetch: Fetch = at_once
+) -> Made:
     """Make one optimiser step; every process makes the same one.
 
     Args:
@@ -43,12 +47,14 @@ def make_step(state: State, run: Run, patients: Sequence[Patient], weights: Sequ
         patients: What patches are cut from.
         weights: How often each patient is drawn, relative to the others.
         progress: Share of the stage that has passed.
+        fetch: Makes the data of a part, now or ahead of time.
 
     Raises:
         TrainingError: If the loss or a gradient is not finite in any process; the weights are as they were before.
     """
     before = {name: value.clone() for name, value in _buffers(state.method).items()} if processes().count > 1 else {}
-    made = _gathered(_back_propagate_share(state, run, patients, weights, progress=progress), state.method)
+    made_of = partial(_data_of, run, patients, weights, state.device)
+    made = _gathered(_back_propagate_share(state, run, partial(fetch, made_of), progress=progress), state.method)
     if not all(map(math.isfinite, made.terms.values())):
         found = ", ".join(f"{name} {value:g}" for name, value in made.terms.items())
         _refuse(f"loss is not finite ({found})", state, run, made.names)
@@ -101,20 +107,38 @@ def _refuse(what: str, state: State, run: Run, names: Sequence[str]) -> NoReturn
     raise TrainingError(f"{what} at step {state.place.step + 1}; cases of the batch: {', '.join(names)}; {advice_against(run)}")
 
 
+def _data_of(
+    run: Run, patients: Sequence[Patient], weights: Sequence[float], device: torch.device, key: Key
+) -> tuple[Batch, AugmentationDraw | None, torch.Generator]:
+    """Return the batch of a part, what it is still to be augmented by, and the generator for what the method draws.
+
+    All chance of a part follows from its key, the seed, the step and its number, whoever computes it. On a processor the batch is
+    augmented already; elsewhere that is left to the device, and to the thread that it works for.
+    """
+    generator = torch.Generator().manual_seed(hash(key) & 0x7FFFFFFF)
+    draws = draw_patches(patients, run.patch, run.batch, tumour_share=run.tumour_share, weights=weights, seed=key)
+    batch = make_batch(patients, draws, run.patch, run.window.stride)
+    drawn = draw_augmentation(run.augmentation, run.batch, batch.image_BMDHW.shape[1], generator)
+    return (apply_augmentation(batch, drawn), None, generator) if device.type == "cpu" else (batch, drawn, generator)
+
+
 def _back_propagate_share(
-    state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float
+    state: State,
+    run: Run,
+    fetch: Callable[[Key, Key], tuple[Batch, AugmentationDraw | None, torch.Generator]],
+    *,
+    progress: float,
 ) -> Made:
     """Back-propagate the parts of the step that fall to this process."""
     terms: dict[str, float] = {}
     names: list[str] = []
     observed: dict[int, Mapping[str, Tensor]] = {}
-    for part in processes().share(range(run.accumulate)):
-        # All chance of a part follows from the seed, the step and its number, whoever computes it.
-        seed = (run.seed, state.place.step, part)
-        generator = torch.Generator().manual_seed(hash(seed) & 0x7FFFFFFF)
-        draws = draw_patches(patients, run.patch, run.batch, tumour_share=run.tumour_share, weights=weights, seed=seed)
-        batch = _on(make_batch(patients, draws, run.patch, run.window.stride), state.device)
-        batch = apply_augmentation(batch, draw_augmentation(run.augmentation, run.batch, batch.image_BMDHW.shape[1], generator))
+    parts = processes().share(range(run.accumulate))
+    keys = [(run.seed, state.place.step, part) for part in parts]
+    for part, key, following in zip(parts, keys, [*keys[1:], (run.seed, state.place.step + 1, parts[0])], strict=True):
+        batch, drawn, generator = fetch(key, following)
+        if drawn is not None:
+            batch = apply_augmentation(_on(batch, state.device), drawn)
         names += [n for n in batch.names if n not in names]
         values = back_propagate(state.method, batch, progress=progress, generator=generator, precision=run.precision)
         for name, value in values.items():
@@ -207,8 +231,6 @@ def schedule(share: float, warm_up: float, fall: str = "cosine") -> float:
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
     return Batch(
         batch.image_BMDHW.to(device),
         batch.present_BM.to(device),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from anymri.data.ahead import one_ahead
 from anymri.data.patients import Patient, load_patients
 from anymri.engine.distributed import joined, processes, restarted
 from anymri.engine.divergence import followed, limit, runs_away
@@ -144,11 +145,11 @@ def fit(
     weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
     saved = time.monotonic()
     write = logger_of(folder, step=state.place.step) if group.leads else lambda line: None
-    with deferred():
+    with deferred(), one_ahead() as fetch:
         while (share := share_of(run, state.place)) < 1.0:
             state = staged(state, run)
             started = time.monotonic()
-            made = make_step(state, run, patients, weights, progress=stage_share(run, state))
+            made = make_step(state, run, patients, weights, progress=stage_share(run, state), fetch=fetch)
             seconds, signal = _agreed(time.monotonic() - started)
             place = _onwards(state.place, run, seconds, sum(made.terms.values()))
             state = replace(state, place=place)
