@@ -54,7 +54,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dropout_unet", {"presence": False}),
     ("dropout_unet", {"drawing": "uniform_size"}),
     ("dropout_unet", {"drawing": "bernoulli", "keep_probability": 0.2}),
-    ("dropout_unet", {"drawing": "targeted", "targets": {"T1+T1c+T2": 3.0, "FLAIR": 1.0}}),
+    ("dropout_unet", {"drawing": "targeted", "targets": (("T1+T1c+T2", 3.0), ("FLAIR", 1.0))}),
     ("dropout_unet", {"dice": "classes", "smooth": 1e-5}),
     ("dropout_unet", {"initialisation": "he"}),
     ("dropout_unet", {"widths": (4, 4, 4, 4, 4)}),  # so many levels that the coarsest has weight 0

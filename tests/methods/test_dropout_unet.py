@@ -96,7 +96,7 @@ def kept_in(method: DropoutUNet, batch: Batch, seeds: int) -> list[tuple[bool, .
 
 
 def test_targeted_dropout_draws_what_is_named() -> None:
-    method = unet(drawing="targeted", targets={"T1c+T1+T2": 3, "FLAIR": 1})
+    method = unet(drawing="targeted", targets=(("T1c+T1+T2", 3), ("FLAIR", 1)))
     present = ((True,) * 4,) * 4
     found = Counter(kept_in(method, made_batch(GLIOMA, size=4, present=present), 25))
     without, alone = (False, True, True, True), (True, False, False, False)
@@ -110,11 +110,11 @@ def test_targeted_dropout_draws_what_is_named() -> None:
     ("options", "said"),
     [
         ({"drawing": "targeted"}, "drawing 'targeted' with 0 targets"),
-        ({"targets": {"FLAIR": 1}}, "drawing 'uniform_subset' with 1 targets"),
-        ({"drawing": "targeted", "targets": {"FLAIR": 0}}, "greater than 0"),
-        ({"drawing": "targeted", "targets": {"FLAIR": float("nan")}}, "greater than 0|finite"),
-        ({"drawing": "targeted", "targets": {"PET": 1}}, "modality 'PET' is unknown; expected one of FLAIR"),
-        ({"drawing": "targeted", "targets": {"T1+T2": 1, "T2+T1": 1}}, "name a subset more than once"),
+        ({"targets": (("FLAIR", 1),)}, "drawing 'uniform_subset' with 1 targets"),
+        ({"drawing": "targeted", "targets": (("FLAIR", 0),)}, "greater than 0"),
+        ({"drawing": "targeted", "targets": (("FLAIR", float("nan")),)}, "greater than 0|finite"),
+        ({"drawing": "targeted", "targets": (("PET", 1),)}, "modality 'PET' is unknown; expected one of FLAIR"),
+        ({"drawing": "targeted", "targets": (("T1+T2", 1), ("T2+T1", 1))}, "name a subset more than once"),
     ],
 )
 def test_targets_that_say_nothing_are_refused(options: dict[str, Any], said: str) -> None:

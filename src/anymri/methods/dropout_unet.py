@@ -46,7 +46,7 @@ class DropoutUNetConfig(MethodConfig):
         presence: Add one constant channel per modality that says whether it is kept.
         drawing: How modalities are dropped.
         keep_probability: Of each modality, for ``drawing="bernoulli"``.
-        targets: Subsets by their names, joined with +, and how often each is drawn, relative to the others; for
+        targets: Subsets, their names joined with +, each with how often it is drawn, relative to the others; for
             ``drawing="targeted"``. No other subset is drawn, but of a case that has none of them all is kept.
         dice: What Dice runs over: the task's regions, or its classes without background.
         smooth: Voxels added to its numerator and denominator; nnU-Net's 1e-5 leaves an empty class next to no gradient.
@@ -59,7 +59,7 @@ class DropoutUNetConfig(MethodConfig):
     presence: bool = True
     drawing: Literal["uniform_subset", "uniform_size", "bernoulli", "targeted"] = "uniform_subset"
     keep_probability: float = Field(default=0.5, gt=0, le=1)
-    targets: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    targets: tuple[tuple[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], ...] = ()
     dice: Dice = "regions"
     smooth: float = Field(default=1.0, gt=0)
     initialisation: Literal["torch", "he"] = "torch"
@@ -111,9 +111,11 @@ class DropoutUNet(Method):
             head.requires_grad_(weight > 0)  # A head whose level has no weight is not trained: declared here.
         if config.initialisation == "he":
             _begin_as_he(self.network)
-        self._targets = {task.modalities.subset(names.split("+")).mask: w for names, w in config.targets.items()}
+        self._targets = {task.modalities.subset(names.split("+")).mask: w for names, w in config.targets}
         if len(self._targets) < len(config.targets):
-            raise UsageError(f"targets {', '.join(config.targets)} name a subset more than once; give each one weight")
+            raise UsageError(
+                f"targets {', '.join(names for names, _ in config.targets)} name a subset more than once; give each one weight"
+            )
 
     def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Identity:
         """Return the image itself."""
