@@ -149,9 +149,8 @@ def conclude(outcomes: Sequence[Outcome], out: Path) -> Path:
     Raises:
         OutputError: If they cannot be written.
     """
-    tables = [read_scores(o.folder / SCORES) for o in outcomes if not o.reason]
     if processes().leads:
-        write_scores(out / SCORES, joined(tables))
+        write_scores(out / SCORES, joined(read_scores(o.folder / SCORES) for o in outcomes if not o.reason))
         write_report([out], out / REPORT)
     return out / REPORT / "index.html"
 

@@ -71,4 +71,4 @@ def test_a_name_that_is_nearly_a_recipe_names_those_there_are() -> None:
     ):
         run_named("ccsd.tabel3")
     with pytest.raises(UsageError, match=r"nor a recipe \(none\)"):
-        run_named("dropout_unet.huge")
+        run_named("shaspec.huge")
