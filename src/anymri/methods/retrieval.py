@@ -22,7 +22,9 @@ Deviations:
        ``dropout_unet``, so that what differs is the retrieval.
     7. ``base`` has four levels, ending at 128 channels: with a fifth four encoders would be twice as large as the other methods.
        M3Care has no such network; ``paper`` has encoders with the channels of nnU-Net.
-    8. As weights files hold the bank, they hold features of training patients: ``RetrievalConfig.holds``.
+    8. Pooled after a norm, descriptors are nearly parallel, so that at this temperature those that answer weigh about alike
+       (measured: docs/decisions/0012).
+    9. As weights files hold the bank, they hold features of training patients: ``RetrievalConfig.holds``.
 """
 
 from __future__ import annotations
