@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from anymri.metrics import masks
@@ -40,6 +45,49 @@ def test_monai_agrees():
         for tolerance in (1.0, 2.0):
             share = compute_surface_dice(here, there, [tolerance], include_background=True, spacing=SPACING)
             assert found.surface_dice(tolerance) == pytest.approx(float(share), rel=1e-5)
+
+
+@st.composite
+def masks_and_spacing(draw):
+    """Two masks, anything from empty or one voxel to full, and an anisotropic spacing."""
+    shape = draw(st.tuples(*(st.integers(2, 9) for _ in range(3))))
+    single = np.zeros(shape, dtype=bool)
+    single[tuple(draw(st.integers(0, n - 1)) for n in shape)] = True
+    kinds = st.one_of(hnp.arrays(np.bool_, shape), st.just(single), st.just(np.zeros(shape, dtype=bool)))
+    return draw(kinds), draw(kinds), draw(st.tuples(*(st.sampled_from([1.0, 0.9, 0.3, 2.0, 5.5]) for _ in range(3))))
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=60, deadline=None)
+@given(masks_and_spacing())
+def test_monai_agrees_on_anything(given_):
+    torch = pytest.importorskip("torch")
+    from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+    from monai.metrics.utils import get_edge_surface_distance
+
+    mask, target, spacing = given_
+    found = masks.compare(mask, masks.prepare_reference(target, spacing))
+    here, there = (torch.from_numpy(m)[None, None] for m in (mask, target))
+    for tolerance in (0.0, 1.0, 2.0):
+        # One millionth more than is asked for, as here, lest the last bit of a float32 decides.
+        theirs = float(compute_surface_dice(here, there, [tolerance + 1e-6], include_background=True, spacing=list(spacing)))
+        assert found.surface_dice(tolerance) == pytest.approx(theirs, abs=1e-6, nan_ok=True)
+    # Without a voxel in either, MONAI says 1 if it is asked not to leave such pairs out; here the protocol says what it is worth.
+    overlap = float(compute_dice(here, there, ignore_empty=False))
+    assert found.dice == pytest.approx(math.nan if found.both_empty else overlap, abs=1e-6, nan_ok=True)
+    whole = float(compute_hausdorff_distance(here, there, include_background=True, percentile=95, spacing=list(spacing)))
+    if not mask.any() or not target.any():
+        # MONAI says NaN or infinity, and leaves what it is worth to the caller; here it is 0 or infinity.
+        assert not math.isfinite(whole)
+        assert found.directed_hausdorff_95_mm == (math.inf if mask.any() or target.any() else 0.0)
+        return
+    _, distances, _ = get_edge_surface_distance(here[0, 0], there[0, 0], spacing=list(spacing), symmetric=True)
+    for ours, monais in zip((found.to_reference_mm, found.to_prediction_mm), distances, strict=True):
+        np.testing.assert_allclose(np.sort(ours), np.sort(monais.numpy()), rtol=1e-6)
+    # MONAI takes the percentile in float32: of its own distances, in full precision, it is ours to 1e-6.
+    expected = max(float(np.percentile(d.double().numpy(), 95)) for d in distances)
+    assert found.directed_hausdorff_95_mm == pytest.approx(expected, rel=1e-6)
+    assert found.directed_hausdorff_95_mm == pytest.approx(whole, rel=1e-4)
 
 
 def test_simpleitk_agrees(pair):

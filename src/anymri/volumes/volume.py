@@ -163,10 +163,13 @@ def cropped(volume: Volume, box: Box) -> Volume:
 
 def bounding_box(mask: Array, margin: int = 0) -> Box:
     """Return the smallest box around the voxels that are set, widened by a margin inside the array; everything if none is set."""
-    first = np.any(mask, axis=2)
-    lines = (np.any(first, axis=1), np.any(first, axis=0), np.any(mask, axis=(0, 1)))
-    if not lines[0].any():
+    # Planes first: they lie together in memory and are left at the first voxel that is set; what is empty is not read again.
+    planes = np.any(mask, axis=(1, 2))
+    if not planes.any():
         return slice(0, mask.shape[0]), slice(0, mask.shape[1]), slice(0, mask.shape[2])
+    first, last = np.flatnonzero(planes)[[0, -1]]
+    face = np.any(mask[first : last + 1], axis=0)
+    lines = (planes, np.any(face, axis=1), np.any(face, axis=0))
     ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
     d, h, w = (slice(max(int(a) - margin, 0), min(int(b) + 1 + margin, n)) for (a, b), n in zip(ends, mask.shape, strict=True))
     return d, h, w
