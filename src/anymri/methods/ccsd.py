@@ -61,6 +61,7 @@ from anymri.nn.shared_specific import (
     added,
     backbone_of,
     chosen,
+    one_by_one,
     spread,
 )
 
@@ -193,27 +194,24 @@ class CCSD(Method):
             ModalityReduction(n, wide * (1 + fused_skips), narrow, standardised=plain)
             for wide, narrow in zip(backbone.skips, backbone.decoder, strict=True)
         )
+        self._kept: tuple[tuple[object, ...], tuple[Tensor, tuple[tuple[Tensor, ...], ...]]] | None = None
         self.decoder = SumDecoder(
             n * backbone.bottleneck, backbone.decoder, len(task.classes), finest=backbone.finest, standardised=plain
         )
 
     def encode(self, image_BMDHW: Tensor, present_BM: Tensor, origin_B3: Tensor) -> Features:
         """Return the features of each present modality."""
-        shared, specific = self.encoders(image_BMDHW, present_BM)
-        fused = [self._composed(s[-1], p[-1]) if s else None for s, p in zip(shared, specific, strict=True)]
-        ends = (
-            spread([f[-1] if f else None for f in shared], present_BM),
-            spread([f[-1] if f else None for f in specific], present_BM),
-        )
-        skips = tuple(spread(level, present_BM) for level in self._skips(shared, specific))
-        nothing, nothing_skips = None, ()
-        if self.config.absent == "zero":
-            blank = self.encoders.of_nothing(image_BMDHW.shape[2:], image_BMDHW)
-            nothing = blank[-1]
-            everywhere = torch.ones_like(present_BM[:1])
-            levels = self._skips([blank] * len(shared), [[torch.zeros_like(f) for f in blank]] * len(shared))
-            nothing_skips = tuple(spread(level, everywhere) for level in levels)
-        return Features(spread(fused, present_BM), *ends, skips, present_BM, nothing, nothing_skips)
+        found: list[list[Tensor | None]] = [[None] * present_BM.shape[1] for _ in range(3 + len(self.reductions))]
+        # Gradients need every feature anyway. Without them a modality's own levels are reduced before the next one is encoded.
+        for rows_BM in (present_BM,) if torch.is_grad_enabled() else one_by_one(present_BM):
+            shared, specific = self.encoders(image_BMDHW, rows_BM)
+            fused = [self._composed(s[-1], p[-1]) if s else None for s, p in zip(shared, specific, strict=True)]
+            ends = ([levels[-1] if levels else None for levels in of] for of in (shared, specific))
+            for row, values in zip(found, (fused, *ends, *self._skips(shared, specific)), strict=True):
+                row[:] = [old if new is None else new for old, new in zip(row, values, strict=True)]
+        nothing, nothing_skips = self._nothing(image_BMDHW) if self.config.absent == "zero" else (None, ())
+        whole = [spread(row, present_BM) for row in found]
+        return Features(whole[0], whole[1], whole[2], tuple(whole[3:]), present_BM, nothing, nothing_skips)
 
     def decode(self, features: Features, keep_BM: Tensor) -> Tensor:
         """Return logits_BRDHW of the kept subset of every sample."""
@@ -289,6 +287,32 @@ class CCSD(Method):
             return None
         nobody = features.present.new_zeros(len(features.present), dtype=torch.float32)
         return torch.stack([nobody if g is None else g.flatten(1).norm(dim=1) for g in found], 1)
+
+    def _nothing(self, image_BMDHW: Tensor) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
+        """Return f_shared of a zero volume and its share of the skips: constants of the weights for each size of window.
+
+        Without gradients they are kept until the size or a weight changes.
+        """
+        makers = [*self.encoders.shared.parameters(), *self.reductions.parameters()]
+        key: tuple[object, ...] | None = None
+        if not torch.is_grad_enabled() and not any(p.is_inference() for p in makers):
+            kind = image_BMDHW.device.type
+            how = (
+                image_BMDHW.shape[2:],
+                image_BMDHW.device,
+                image_BMDHW.dtype,
+                torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind),
+            )
+            key = (how, *((p.data_ptr(), p._version) for p in makers))
+            if self._kept is not None and self._kept[0] == key:
+                return self._kept[1]
+        blank = self.encoders.of_nothing(image_BMDHW.shape[2:], image_BMDHW)
+        n = len(self.encoders.specific)
+        levels = self._skips([blank] * n, [[torch.zeros_like(f) for f in blank]] * n)
+        everywhere = torch.ones((1, n), dtype=torch.bool)
+        made = blank[-1], tuple(spread(level, everywhere) for level in levels)
+        self._kept = None if key is None else (key, made)
+        return made
 
     def _composed(self, shared: Tensor, specific: Tensor) -> Tensor:
         composed = self.compose(torch.cat((shared, specific), 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -110,6 +110,15 @@ def spread(features: Sequence[Tensor | None], present_BM: Tensor) -> tuple[Tenso
     )
 
 
+def one_by_one(present_BM: Tensor) -> Iterator[Tensor]:
+    """Yield, for each modality that a sample has, (B, M) with that column of ``present`` and nothing else."""
+    for m, rows in enumerate(present_BM.unbind(1)):
+        if rows.any():
+            only = torch.zeros_like(present_BM)
+            only[:, m] = rows
+            yield only
+
+
 def placed(flat_PCDHW: Tensor, rows_B: Tensor) -> Tensor:
     """Return (B, C, D, H, W) with the P given rows where ``rows`` is true and zeros elsewhere."""
     if len(flat_PCDHW) == len(rows_B):
@@ -199,7 +208,10 @@ class SumDecoder(nn.Module):
         """Return class logits (B, K, D, H, W); skips are given finest first, reduced but not yet normalised."""
         x = bottleneck
         for up, norm, block, skip in zip(self.ups, self.norms, self.blocks, reversed(skips), strict=True):
-            x = block(up(x) + norm(skip))
+            upsampled, normed = up(x), norm(skip)
+            # A first level may hand on what it was given; of what is made here, no convolution needs its own result.
+            x = block(upsampled + normed if x is bottleneck else upsampled.add_(normed))
+            del upsampled, normed
         logits = self.head(x)
         if max(self.finest) == 1:
             return logits
@@ -230,8 +242,11 @@ def backbone_of(encoder: str, widths: Sequence[int], depths: Sequence[int]) -> B
 
 
 def added(parts: Sequence[Tensor | None]) -> Tensor:
-    """Return the sum of what is there, added in the order given."""
+    """Return the sum of what is there, added in the order given. Of a single part it is that part, not a copy."""
     first, *rest = [p for p in parts if p is not None]
-    for part in rest:
-        first = first + part
-    return first
+    if not rest:
+        return first
+    total = first + rest[0]
+    for part in rest[1:]:
+        total += part
+    return total

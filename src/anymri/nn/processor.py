@@ -1,0 +1,126 @@
+"""Kernels that suit a processor, chosen while a network runs: channels last throughout, oneDNN, matrix products, exact means.
+
+torch keeps small 3D convolutions, and on one thread all of 1×1×1, from oneDNN. Its own kernels unfold the image into a matrix
+(27 times the memory) and return channels first, so that whatever follows is copied back. On the networks here the choice is wrong
+nearly everywhere. Numbers are the same to rounding; no network knows of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+def suited_to(device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which a network without gradients runs fastest on a device; it changes nothing but on a processor."""
+    return _OnProcessor() if device.type == "cpu" and torch.backends.mkldnn.is_available() else nullcontext()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return the same (B, C, D, H, W) with channels last in memory; a copy unless it is so already."""
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last_3d)
+    # Of a single channel both layouts are one, and torch would go on with channels first.
+    return x.contiguous().view(x.shape[0], *x.shape[2:], 1).permute(0, 4, 1, 2, 3)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return a 1×1×1 convolution as the matrix product that it is with channels last."""
+    return F.linear(channels_last(x).permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+
+
+class _OnProcessor(TorchFunctionMode):
+    """Replaces single-precision convolutions and instance norms; autocast to bf16 chooses oneDNN by itself."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return what torch would, computed by another kernel if there is a better one."""
+        other = _INSTEAD.get(func)
+        if other is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            other = func
+        return other(*args, **(kwargs or {}))
+
+
+def _convolved(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    if x.dtype != torch.float32 or weight.dtype != torch.float32 or isinstance(padding, str) or x.dim() != 5:
+        return torch.conv3d(x, weight, bias, stride, padding, dilation, groups)
+    steps, pads, holes = _triple(stride), _triple(padding), _triple(dilation)
+    if groups == 1 and weight.shape[2:] == (1, 1, 1) and steps == (1, 1, 1) and not any(pads):
+        return pointwise(x, weight, bias)
+    return torch.mkldnn_convolution(channels_last(x), weight, bias, pads, steps, holes, groups)
+
+
+def _normed(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    if not training or running_mean is not None or x.dtype != torch.float32 or x.dim() != 5:
+        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+    x = channels_last(x)
+    return F.batch_norm(x, *moments(x), weight, bias, training=False, eps=eps)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel of (B, C, D, H, W), channels last.
+
+    torch's own kernel for this layout adds up a whole image in one float32: at a million voxels the fourth digit is wrong, and it
+    takes longer than the two matrix products that are made here of some thousand voxels at a time.
+    """
+    voxels = x.permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1])
+    rest = len(voxels) % _BLOCK
+    total, squares = voxels.new_zeros(x.shape[1], dtype=torch.float64), voxels.new_zeros(x.shape[1], dtype=torch.float64)
+    for part in (voxels[: len(voxels) - rest].view(-1, _BLOCK, x.shape[1]), voxels[None, len(voxels) - rest :]):
+        total += (part.new_ones((len(part), 1, part.shape[1])) @ part).double().sum((0, 1))
+        squares += (part.transpose(1, 2) @ part).diagonal(dim1=1, dim2=2).double().sum(0)
+    mean = total / len(voxels)
+    variance = squares / len(voxels) - mean**2
+    if bool((variance < _CANCELLED * mean**2).any()):  # What is left of two large numbers says little: measured around the mean.
+        variance = (voxels - mean.float()).square_().double().mean(0)
+    return mean.float(), variance.clamp_(min=0).float()
+
+
+def _triple(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value,) * 3 if isinstance(value, int) else tuple(value)
+
+
+_BLOCK = 4096  # Voxels that are added up in single precision.
+_CANCELLED = 1e-3
+_INSTEAD: dict[Callable[..., Any], Callable[..., Any]] = {torch.conv3d: _convolved, F.batch_norm: _normed}
+
+
+def keep_memory() -> None:
+    """Have the C library keep large blocks that are freed for the next ones, in this whole process.
+
+    By default every tensor above some megabytes is given back to the system and the next one fetched anew, page by page, which
+    takes longer than what is computed on it. Only a program may decide so for its process, never a library. Without effect but on glibc.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for parameter, value in ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, 2**31 - 1)):
+            library.mallopt(parameter, value)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # As malloc.h numbers them.
