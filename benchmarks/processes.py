@@ -5,8 +5,8 @@
 
 Every subset of every case is segmented by the shipped weights and scored, by the command that users give; the processes share the
 cases as docs/how-to/many-processes.md has it. The cases are synthetic patients, or the first complete ones of a prepared cohort.
-The counts take turns in one run, and all must write the same table. Only wall seconds tell whether processes run side by side, which
-needs as many free cores as processes. CPU seconds of all processes are beside them; where they grow, cores or memory were shared.
+The counts take turns in one run, and all must write the same table. Only wall seconds tell whether processes work side by side: it
+takes as many free cores as processes. CPU seconds of all processes are beside them; where they grow, cores or memory were shared.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="Folder of a prepared cohort.")
-    parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--weights", default="ccsd-small")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=2)

@@ -31,7 +31,7 @@ from anymri.domain.task import GLIOMA
 from anymri.metrics.protocol import ANYMRI, prepare_case, score_case
 from anymri.preparation.labels import region_bits
 from anymri.volumes.store import read_truth
-from anymri.volumes.volume import bounding_box
+from anymri.volumes.volume import Spacing, bounding_box
 
 Masks = dict[str, np.ndarray]
 Values = list[tuple[float, float, float]]
@@ -41,7 +41,7 @@ KINDS = ("wall", "cpu")
 _MARGIN = 24  # Voxels around the truth in which predictions err.
 
 
-def truth_of(case: Path | None) -> tuple[Masks, tuple[float, float, float]]:
+def truth_of(case: Path | None) -> tuple[Masks, Spacing]:
     """Return the masks of a prepared case, or of the synthetic patient of seed 1, and the spacing of their grid."""
     if case is not None:
         volume = read_truth(case)
@@ -52,7 +52,7 @@ def truth_of(case: Path | None) -> tuple[Masks, tuple[float, float, float]]:
     return {name: mask for name, mask in masks.items() if mask.any()}, spacing
 
 
-def predicted(truth: Masks, spacing: tuple[float, float, float], size: int, seed: int) -> Masks:
+def predicted(truth: Masks, spacing: Spacing, size: int, seed: int) -> Masks:
     """Return masks such as a network makes of a patient: the fewer modalities, the further from the truth."""
     rng = np.random.default_rng(seed)
     error = 1.0 + 0.6 * (len(GLIOMA.modalities) - size)
@@ -71,13 +71,13 @@ def predicted(truth: Masks, spacing: tuple[float, float, float], size: int, seed
     return made
 
 
-def signed_mm(mask: np.ndarray, spacing: tuple[float, float, float]) -> np.ndarray:
+def signed_mm(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
     """Return how far each voxel lies outside a mask, negative inside."""
     outside, inside = (ndimage.distance_transform_edt(m, sampling=spacing) for m in (~mask, mask))
     return np.asarray(outside) - np.asarray(inside)
 
 
-def by_anymri(truth: Masks, spacing: tuple[float, float, float], guesses: list[Masks], threads: int) -> Values:
+def by_anymri(truth: Masks, spacing: Spacing, guesses: list[Masks], threads: int) -> Values:
     """Return Dice, HD95 and surface Dice of every mask."""
     case = prepare_case(truth, spacing, ANYMRI)
     if threads == 1:
@@ -88,7 +88,7 @@ def by_anymri(truth: Masks, spacing: tuple[float, float, float], guesses: list[M
     return [(s[r][METRICS[0]], s[r][METRICS[1]], s[r][METRICS[2]]) for s in scores for r in truth]
 
 
-def by_monai(truth: Masks, spacing: tuple[float, float, float], guesses: list[Masks], threads: int) -> Values:
+def by_monai(truth: Masks, spacing: Spacing, guesses: list[Masks], threads: int) -> Values:
     """Return the same by one call per measure and mask, masks in as many threads."""
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
     from monai.metrics.meandice import compute_dice
@@ -112,6 +112,29 @@ def timed(work: Callable[[], Values]) -> tuple[Values, float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     values = work()
     return values, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def on_grid(mask: np.ndarray, factor: int) -> np.ndarray:
+    """Return a mask on a grid with as many times the voxels along each axis; -2 keeps every second one."""
+    if factor < 0:
+        return np.ascontiguousarray(mask[::-factor, ::-factor, ::-factor])
+    for axis in range(3):
+        mask = np.repeat(mask, factor, axis)
+    return mask
+
+
+def growth(truth: Masks, spacing: Spacing, guesses: list[Masks]) -> list[dict[str, float]]:
+    """Return CPU seconds of anymri against subsets, and against voxels of the grid on which the same masks lie."""
+    rows: list[dict[str, float]] = []
+    for factor, count in ((1, 1), (1, 5), (1, len(guesses)), (-2, 3), (1, 3), (2, 3)):
+        finer = {r: on_grid(m, factor) for r, m in truth.items()}
+        of_each = [{r: on_grid(m, factor) for r, m in masks.items()} for masks in guesses[:count]]
+        scale = 1 / factor if factor > 0 else -factor
+        d, h, w = (mm * scale for mm in spacing)
+        cpu = min(timed(lambda f=finer, g=of_each, s=(d, h, w): by_anymri(f, s, g, 1))[2] for _ in range(2))
+        voxels = next(iter(finer.values())).size
+        rows.append({"subsets": count, "voxels": voxels, "cpu_seconds": cpu, "ms_per_mask": 1000 * cpu / (count * len(truth))})
+    return rows
 
 
 def main() -> None:
@@ -146,6 +169,7 @@ def main() -> None:
         "seconds": {side: dict(zip(KINDS, both, strict=True)) for side, both in seconds.items()},
         "ratio": dict(zip(KINDS, ratio, strict=True)),
         "apart": apart,
+        "growth": growth(truth, spacing, guesses),
     }
     print(f"{row['masks']} masks, {given.rounds} rounds, {given.threads} thread(s), {platform.machine()}")
     print(f"{'':<12}{'wall s':>10}{'CPU s':>10}")
@@ -153,6 +177,9 @@ def main() -> None:
         print(f"{side:<12}{wall:>10.2f}{cpu:>10.2f}")
     print(f"{'ratio':<12}{ratio[0]:>10.1f}{ratio[1]:>10.1f}")
     print(f"largest relative difference of any value: {apart:.1e}")
+    print(f"\n{'subsets':<10}{'million voxels':>16}{'CPU s':>10}{'ms a mask':>12}")
+    for grown in row["growth"]:
+        print(f"{grown['subsets']:<10}{grown['voxels'] / 1e6:>16.1f}{grown['cpu_seconds']:>10.2f}{grown['ms_per_mask']:>12.1f}")
     if given.json:
         given.json.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
