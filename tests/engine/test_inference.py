@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from anymri.domain.modality import subsets
 from anymri.domain.task import GLIOMA
-from anymri.engine.inference import OUTSIDE, blending_weights, device_named, nested, region_logits_of, restored, window_corners
+from anymri.engine.inference import (
+    OUTSIDE,
+    blending_weights,
+    device_named,
+    native_masks,
+    nested,
+    region_logits_of,
+    restored,
+    window_corners,
+)
 from anymri.engine.model import Model, WeightsHeader
 from anymri.engine.run import Window
 from anymri.errors import UsageError
@@ -251,6 +260,17 @@ def test_the_way_back_to_a_turned_grid_is_a_copy(codes: str) -> None:
     assert np.array_equal(np.sort(back[back != OUTSIDE]), np.sort(logits.ravel()))
     forth = [resampled(Volume(x, native), prepared, order=0).array for x in back]
     assert np.array_equal(np.stack(forth), logits)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.5, 0.5, 1.0)])
+def test_masks_are_brought_back_as_logits_would_be(spacing: tuple[float, float, float]) -> None:
+    whole = Grid((14, 12, 10), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    prepared = cropped_grid(whole, (slice(2, 9), slice(1, 12), slice(3, 9)))
+    native = reoriented_grid(respaced_grid(whole, spacing), "PIR")
+    logits = np.random.default_rng(0).normal(size=(3, *prepared.shape)).astype(np.float32)
+    found = native_masks(logits, prepared, native)
+    assert found.dtype == bool and found.any()
+    assert np.array_equal(found, nested(restored(logits, prepared, native)))
 
 
 @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (0.5, 0.5, 1.0), (1.0, 1.0, 3.0)])

@@ -18,7 +18,7 @@ from anymri.engine.model import Model
 from anymri.engine.run import Window
 from anymri.errors import UsageError
 from anymri.nn.processor import suited_to
-from anymri.volumes.volume import Grid, Volume, resampled
+from anymri.volumes.volume import Grid, Volume, exact_copy, resampled
 
 Corner = tuple[int, int, int]
 Array = NDArray[Any]
@@ -144,6 +144,13 @@ def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array
 def restored(logits_RDHW: Array, grid: Grid, native: Grid) -> Array:
     """Return logits on the patient's own grid, (R, D, H, W); an exact copy where the two lattices coincide."""
     return np.stack([resampled(Volume(logits, grid), native, order=1, fill=OUTSIDE).array for logits in logits_RDHW])
+
+
+def native_masks(logits_RDHW: Array, grid: Grid, native: Grid) -> Array:
+    """Return ``nested(restored(…))``; where the lattices coincide masks are copied, not logits, which have four times the bytes."""
+    if not exact_copy(grid, native):
+        return nested(restored(logits_RDHW, grid, native))
+    return np.stack([resampled(Volume(mask, grid), native, order=0).array for mask in nested(logits_RDHW)])
 
 
 def nested(logits_RDHW: Array) -> Array:

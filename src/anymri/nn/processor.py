@@ -87,13 +87,13 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and variance of each channel of (B, C, D, H, W), channels last.
 
     torch's own kernel for this layout adds up a whole image in one float32: at a million voxels the fourth digit is wrong, and it
-    takes longer than the two matrix products that are made here of some thousand voxels at a time.
+    takes longer than a sum and a matrix product of some thousand voxels at a time.
     """
     voxels = x.permute(0, 2, 3, 4, 1).reshape(-1, x.shape[1])
     rest = len(voxels) % _BLOCK
     total, squares = voxels.new_zeros(x.shape[1], dtype=torch.float64), voxels.new_zeros(x.shape[1], dtype=torch.float64)
     for part in (voxels[: len(voxels) - rest].view(-1, _BLOCK, x.shape[1]), voxels[None, len(voxels) - rest :]):
-        total += (part.new_ones((len(part), 1, part.shape[1])) @ part).double().sum((0, 1))
+        total += part.sum(1).double().sum(0)
         squares += (part.transpose(1, 2) @ part).diagonal(dim1=1, dim2=2).double().sum(0)
     mean = total / len(voxels)
     variance = squares / len(voxels) - mean**2
@@ -115,7 +115,8 @@ def keep_memory() -> None:
     """Have the C library keep large blocks that are freed for the next ones, in this whole process.
 
     By default every tensor above some megabytes is given back to the system and the next one fetched anew, page by page, which
-    takes longer than what is computed on it. Only a program may decide so for its process, never a library. Without effect but on glibc.
+    takes longer than what is computed on it. Only a program may decide so for its process, never a library. It has no effect but
+    on glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

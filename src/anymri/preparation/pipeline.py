@@ -27,6 +27,7 @@ from anymri.volumes.volume import Array, Grid, Volume, bounding_box, cropped_gri
 
 MARGIN_VOXELS = 2  # Around the brain: what a 3×3×3 kernel at its rim sees of the background.
 FOLDS = 5
+THREADS = 2  # Images of a study that are worked on at once: each takes memory of its own.
 
 Step = dict[str, object]
 Progress = Callable[[int, int, str, float, str | None], None]
@@ -98,25 +99,20 @@ def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[s
     start = turned[names[0]].grid
     check_extent(start, file=called[names[0]])
     target = respaced_grid(start, task.spacing_mm)
-    arrays: dict[str, Array] = {}
-    masks: dict[str, Array] = {}
-    for n in names:
-        array = turned[n].array
-        mask = np.ones(array.shape, dtype=bool)
-        if task.foreground == "brain":
-            mask = foreground_of(array)
-            check_stripped(turned[n], mask, file=called[n])
-        check_measured(array, mask, file=called[n])
-        # Grids that agree within the tolerance count as the first one's: no image is interpolated for a hundredth of a millimetre.
-        same = target is start
-        arrays[n], masks[n] = (array, mask) if same else resampled_inside(Volume(array, start), mask, target)
-    box = bounding_box(np.logical_or.reduce([masks[n] for n in names]), MARGIN_VOXELS)
-    grid = cropped_grid(target, box)
-    image = np.empty((len(names), *grid.shape), dtype=np.float32)
-    intensity: dict[str, dict[str, float]] = {}
-    for m, n in enumerate(names):
-        image[m], intensity[n] = normalised(arrays[n][box], masks[n][box], file=called[n])
-        check_new(image[: m + 1], tuple(called.values()))
+    # Grids that agree within the tolerance count as the first one's: no image is interpolated for a hundredth of a millimetre.
+    onto = None if target is start else target
+    with ThreadPoolExecutor(min(len(names), THREADS)) as pool:
+        found = list(
+            pool.map(lambda n: _checked(Volume(turned[n].array, start), turned[n].grid, onto, task, file=called[n]), names)
+        )
+        box = bounding_box(np.logical_or.reduce([mask for _, mask in found]), MARGIN_VOXELS)
+        grid = cropped_grid(target, box)
+        image = np.empty((len(names), *grid.shape), dtype=np.float32)
+        scaled = pool.map(lambda n, pair: normalised(pair[0][box], pair[1][box], file=called[n]), names, found)
+        intensity: dict[str, dict[str, float]] = {}
+        for m, (n, (scores, made_from)) in enumerate(zip(names, scaled, strict=True)):
+            image[m], intensity[n] = scores, made_from
+            check_new(image[: m + 1], tuple(called.values()))
     steps: tuple[Step, ...] = (
         {"name": "reorient", "to": task.orientation},
         {"name": "resample", "spacing_mm": list(grid.spacing_mm), "interpolated": target is not start},
@@ -124,6 +120,16 @@ def prepare_images(images: Mapping[str, Volume], task: Task, *, files: Mapping[s
         {"name": "normalise", "clip": CLIP, "step": store.STEP, "foreground": task.foreground},
     )
     return PreparedImages(image, grid, intensity, steps)
+
+
+def _checked(image: Volume, own: Grid, onto: Grid | None, task: Task, *, file: str) -> tuple[Array, Array]:
+    """Return the voxels of an image and where they show something, on another grid if one is given."""
+    mask = np.ones(image.array.shape, dtype=bool)
+    if task.foreground == "brain":
+        mask = foreground_of(image.array)
+        check_stripped(Volume(image.array, own), mask, file=file)
+    check_measured(image.array, mask, file=file)
+    return (image.array, mask) if onto is None else resampled_inside(image, mask, onto)
 
 
 def prepare_study(study: Study, task: Task) -> PreparedCase:

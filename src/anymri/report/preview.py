@@ -106,6 +106,12 @@ def rings(task: Task) -> tuple[Ring, ...]:
     return tuple(found)
 
 
+def load_plotting() -> None:
+    """Import what pictures are drawn with, so that it need not be waited for later: it takes a second, and no graphics card."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: Task) -> None:
     """Write a PNG: a column per modality at hand; axial, coronal and sagittal slices as rows; the mask as contours.
 
@@ -145,6 +151,7 @@ def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
     labels = mask.array[box]
     cuts = [largest_cut(labels > 0, plane.axis) for plane in _PLANES]
     extents_mm = [_extent_mm(labels.shape, mask.grid.spacing_mm, plane) for plane in _PLANES]
+    windows = [intensity_window(image.array[box]) for image in images.values()]
     sheet = _sheet(extents_mm, columns=len(images), entries=len(task.regions))
     figure = Figure(figsize=(sheet.width, sheet.height), facecolor=_PAPER)
     for row, (plane, cut, extent_mm) in enumerate(zip(_PLANES, cuts, extents_mm, strict=True)):
@@ -154,7 +161,7 @@ def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
         outlined = plane.cut(labels, cut)
         for column, image in enumerate(images.values()):
             axes = figure.add_axes(sheet.box(column, row), facecolor=_PAPER)
-            show_slice(axes, plane.cut(image.array[box], cut), extent_mm, intensity_window(image.array[box]))
+            show_slice(axes, plane.cut(image.array[box], cut), extent_mm, windows[column])
             _outline(axes, outlined, extent_mm, task)
             _letter(axes, plane)
     _caption(figure, sheet, tuple(images), task, empty=not labels.any())
