@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # These cost seconds or are rarely needed: they are imported where they are used.
-LAZY = {"monai", "matplotlib", "jinja2", "tensorboard", "jaxtyping", "beartype", "ray"}
+LAZY = {"monai", "matplotlib", "jinja2", "tensorboard", "jaxtyping", "beartype", "ray", "onnx", "onnxruntime", "openvino"}
 PICKLING = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 DICOM = {"pydicom", "highdicom", "pynetdicom"}
 PICKLED_TENSORS = {"torch.load", "torch.save"}

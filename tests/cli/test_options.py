@@ -20,7 +20,7 @@ COMMANDS = {
     },
     "segment": {
         *("STUDY", "--flair", "--t1", "--t1c", "--t2", "--image", "--out", "--weights", "--labels", "--probabilities"),
-        *("--precision", "--device", "--cohort", "--shard", "--workers"),
+        *("--precision", "--device", "--cohort", "--shard", "--workers", "--backend"),
     },
     "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--device"},
     "compare": {

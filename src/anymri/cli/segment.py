@@ -32,14 +32,15 @@ def segment(
     labels: Annotated[str | None, typer.Option(help="Label scheme of the mask, such as brats2021 or brats2023.")] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write the probability of each region too.")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
+    backend: Annotated[str, typer.Option(help="torch, onnx or openvino: what computes.")] = "torch",
     device: Device = "auto",
 ) -> None:
     """Segment patients from the images at hand: mask on the patient's own grid, volumes, picture, page."""
-    from anymri.segment import checked_options
+    from anymri.segment import checked_options, ready
     from anymri.segment.cohort import shard_named
     from anymri.weights import load_model, named
 
-    options = checked_options(labels, probabilities, precision, device)
+    options = checked_options(labels, probabilities, precision, device, backend)
     given = [*(("FLAIR", p) for p in flair or []), *(("T1", p) for p in t1 or []), *(("T1c", p) for p in t1c or [])]
     given += [*(("T2", p) for p in t2 or []), *(_named_file(text) for text in image or [])]
     if [bool(given), bool(study), cohort is not None].count(True) != 1:
@@ -52,7 +53,7 @@ def segment(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
     part = None if shard is None else shard_named(shard)
-    model = load_model(weights)
+    model = ready(load_model(weights), options, exported=named(weights).file.parent)
     if given:
         _segment_one(dict(given), out, model, options)
         return

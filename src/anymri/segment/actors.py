@@ -26,7 +26,7 @@ from anymri.engine.interruption import SIGNALS, asked, deferred
 from anymri.engine.model import Model, read_model
 from anymri.errors import UsageError
 from anymri.segment.cohort import Executor, Outcome, segmented
-from anymri.segment.patient import Options
+from anymri.segment.patient import Options, ready
 from anymri.segment.visit import Visit, absolute
 
 TRIES = 3  # For each patient, where workers die on it.
@@ -89,7 +89,8 @@ class Worker:
 
     def segment(self, content: bytes, visit: Visit, options: Options, out: str) -> Outcome:
         """Segment a patient into its folder below ``out``."""
-        return segmented(visit, self._read(content), options, Path(out))
+        self._model = ready(self._read(content), options)
+        return segmented(visit, self._model, options, Path(out))
 
     def _read(self, content: bytes) -> Model:
         self._model = self._model or model_of(content, self._sha256)

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from anymri.backends import Backend, backend_named, version_of, with_backend
 from anymri.domain.case import Source
 from anymri.domain.task import Task
 from anymri.engine.inference import device_named, nested, region_logits_of, restored
@@ -62,24 +63,41 @@ class Options:
         probabilities: Keep the probability of each region as well.
         precision: float32, bf16, or auto: float32 on a processor, bf16 on a GPU.
         device: cpu, cuda, or auto.
+        backend: What computes the windows: torch, or on a processor onnx or openvino.
     """
 
     scheme: str | None = None
     probabilities: bool = False
     precision: Precision = "auto"
     device: str = "auto"
+    backend: Backend = "torch"
 
 
-def checked_options(scheme: str | None, probabilities: bool, precision: str, device: str) -> Options:
+def checked_options(scheme: str | None, probabilities: bool, precision: str, device: str, backend: str = "torch") -> Options:
     """Return options from words.
 
     Raises:
-        UsageError: If a word means nothing.
+        UsageError: If a word means nothing, or two contradict each other.
     """
     if precision not in get_args(Precision):
         raise UsageError(f"precision '{precision}' is unknown; expected one of {', '.join(get_args(Precision))}")
-    device_named(device)
-    return Options(scheme, probabilities, cast(Precision, precision), device)
+    if device_named(device).type != "cpu" and device != "auto" and backend != "torch":
+        raise UsageError(f"--backend {backend} computes on the processor; leave --device {device} out")
+    return Options(scheme, probabilities, cast(Precision, precision), device, backend_named(backend))
+
+
+def ready(model: Model, options: Options, *, exported: Path | None = None) -> Model:
+    """Return the model as the options have it computed; done once, it serves many patients.
+
+    Args:
+        model: What predicts.
+        options: How to segment.
+        exported: A folder that may hold graphs of these weights.
+
+    Raises:
+        UsageError: If the back end is not installed or cannot compute in that precision.
+    """
+    return with_backend(model, options.backend, precision=options.precision, exported=exported)
 
 
 @dataclass
@@ -131,7 +149,8 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     Raises:
         AnymriError: One line about what cannot be used.
     """
-    clock, task = _Clock(), model.method.task
+    clock, model = _Clock(), ready(model, options)
+    task = model.method.task
     scheme = task.scheme(options.scheme)
     labels_from_bits(np.zeros((1, 1, 1), np.uint8), scheme, task)  # A scheme that cannot be written is refused before any work.
     if visit.case is None:
@@ -145,8 +164,10 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
         inputs = inputs_of(visit)
         opened = opened_case(visit.case, task)
         clock.lap("read")
-    device, mask = device_named(options.device), opened.subset.mask
-    (logits,) = region_logits_of(model, opened.image_MDHW, mask, [mask], device=device, precision=options.precision)
+    # Other engines compute in the precision that they were made for.
+    where, precision = (options.device, options.precision) if model.other_engine is None else ("cpu", "float32")
+    mask = opened.subset.mask
+    (logits,) = region_logits_of(model, opened.image_MDHW, mask, [mask], device=device_named(where), precision=precision)
     clock.lap("predict")
     native = opened.native
     on_native = restored(logits, opened.grid, native)
@@ -168,9 +189,10 @@ def made_by(model: Model, options: Options) -> dict[str, Any]:
 
     return {
         "label_scheme": model.method.task.scheme(options.scheme).name,
-        "options": {"probabilities": options.probabilities, "precision": options.precision},
+        "options": {"probabilities": options.probabilities, "precision": options.precision, "backend": options.backend},
         "weights": {"name": model.header.name, "sha256": model.sha256, "method": model.header.method},
-        "versions": {"anymri": version("anymri"), "torch": version("torch"), "python": platform.python_version()},
+        "versions": {"anymri": version("anymri"), "torch": version("torch"), "python": platform.python_version()}
+        | version_of(options.backend),
     }
 
 
