@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +39,7 @@ def segment(
     """Segment patients from the images at hand: mask on the patient's own grid, volumes, picture, page."""
     from anymri.segment import checked_options, ready
     from anymri.segment.cohort import shard_named
-    from anymri.weights import load_model, named
+    from anymri.weights import load_model, load_trust, named
 
     options = checked_options(labels, probabilities, precision, device, backend)
     given = [*(("FLAIR", p) for p in flair or []), *(("T1", p) for p in t1 or []), *(("T1c", p) for p in t1c or [])]
@@ -54,6 +55,7 @@ def segment(
         raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
     part = None if shard is None else shard_named(shard)
     model = ready(load_model(weights), options, exported=named(weights).file.parent)
+    options = replace(options, trust=load_trust(weights, model))
     if given:
         _segment_one(dict(given), out, model, options)
         return
@@ -150,3 +152,6 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
     print(f"{summary['name']}: {volumes}  ({seconds:.1f} s, from {used}) in {folder}")
     for warning in summary["warnings"]:
         print(f"  {warning}")
+    if summary.get("expected_dice"):
+        ranges = "  ".join(f"{region} {low:.2f} to {high:.2f}" for region, (low, high) in summary["expected_dice"].items())
+        print(f"  expected Dice: {ranges}")

@@ -21,11 +21,15 @@ from anymri.engine.model import Model
 from anymri.errors import OutputError, UsageError
 from anymri.preparation.labels import labels_from_bits
 from anymri.segment.visit import Opened, Visit, checked_images, inputs_of, opened_case, opened_images, read_images
+from anymri.trust import statement
+from anymri.trust.calibration import RAW
+from anymri.trust.record import Trust
+from anymri.trust.statement import NOT_MEASURED, Statement
 from anymri.volumes.nifti import write_nifti
 from anymri.volumes.store import write_json
 from anymri.volumes.volume import Volume
 from anymri.volumes.writing import filling
-from anymri.weights import load_model
+from anymri.weights import load_model, load_trust, trust_of
 
 Precision = Literal["auto", "float32", "bf16"]
 MASK = "segmentation.nii.gz"
@@ -64,6 +68,7 @@ class Options:
         precision: float32, bf16, or auto: float32 on a processor, bf16 on a GPU.
         device: cpu, cuda, or auto.
         backend: What computes the windows: torch, or on a processor onnx or openvino.
+        trust: How far to trust the weights; None if that has not been measured.
     """
 
     scheme: str | None = None
@@ -71,6 +76,7 @@ class Options:
     precision: Precision = "auto"
     device: str = "auto"
     backend: Backend = "torch"
+    trust: Trust | None = None
 
 
 def checked_options(scheme: str | None, probabilities: bool, precision: str, device: str, backend: str = "torch") -> Options:
@@ -126,7 +132,7 @@ def segment(
         images: Modality name → NIfTI file; co-registered and skull-stripped. What is missing is left out.
         name: What to call the patient.
         weights: Name or file of weights, or a model already loaded; the default weights if None.
-        options: How to segment.
+        options: How to segment. If they have no trust, it is looked for beside the weights.
 
     Returns:
         The mask on the grid of the first image in the task's order, with all that is known about it.
@@ -136,9 +142,12 @@ def segment(
     """
     started = time.perf_counter()
     model = weights if isinstance(weights, Model) else load_model(weights)
+    options = options or Options()
+    if options.trust is None:
+        options = replace(options, trust=trust_of(model) if isinstance(weights, Model) else load_trust(weights, model))
     loaded = round(time.perf_counter() - started, 3)
     visit = Visit(name, {n: Source(Path(path)) for n, path in images.items()})
-    result = segment_visit(visit, model, options or Options())
+    result = segment_visit(visit, model, options)
     seconds = {"load_weights": loaded, **result.summary["seconds"]}
     return replace(result, summary=result.summary | {"seconds": seconds})
 
@@ -173,13 +182,20 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     on_native = restored(logits, opened.grid, native)
     masks = nested(on_native)
     regions = {r: Volume(m, native) for r, m in zip(task.region_names, masks, strict=True)}
+    said = statement.stated(options.trust, opened.subset, logits, opened.image_MDHW) if options.trust is not None else None
     probabilities = {}
     if options.probabilities:
-        probabilities = {r: Volume(1 / (1 + np.exp(-x)), native) for r, x in zip(task.region_names, on_native, strict=True)}
+        how = statement.calibrations(options.trust)
+        rows = zip(task.region_names, on_native, strict=True)
+        probabilities = {r: Volume(how.get(r, RAW).probability(x), native) for r, x in rows}
     bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
     labelled = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
     clock.lap("restore")
-    summary = _summary(visit.name, model, opened, regions) | made_by(model, options) | {"inputs": inputs, "seconds": clock.seconds}
+    summary = (
+        _summary(visit.name, task, opened, regions, said=said)
+        | made_by(model, options)
+        | {"inputs": inputs, "seconds": clock.seconds}
+    )
     return Segmentation(labelled, regions, probabilities, summary, opened.pictures, task)
 
 
@@ -193,6 +209,7 @@ def made_by(model: Model, options: Options) -> dict[str, Any]:
         "weights": {"name": model.header.name, "sha256": model.sha256, "method": model.header.method},
         "versions": {"anymri": version("anymri"), "torch": version("torch"), "python": platform.python_version()}
         | version_of(options.backend),
+        "trust": statement.made_by(options.trust),
     }
 
 
@@ -256,21 +273,23 @@ def _class_mask(result: Segmentation) -> Volume:
     return Volume(classes, result.mask.grid)
 
 
-def _summary(name: str, model: Model, opened: Opened, regions: Mapping[str, Volume]) -> dict[str, Any]:
+def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume], *, said: Statement | None) -> dict[str, Any]:
     subset = opened.subset
     volumes = {r: round(float(v.array.sum()) * v.grid.voxel_ml, 3) for r, v in regions.items()}
-    warnings = []
+    warnings = [said.caution()] if said is not None else []
     if not any(volumes.values()):
         warnings.append("Nothing was found. That is no proof that nothing is there.")
-    if subset.missing:
+    if subset.missing and said is None:
         warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain; the weights' card says by how much.")
+    warnings.append(NOT_MEASURED if said is None else said.advice())
     return {
         "name": name,
-        "task": model.method.task.name,
+        "task": task.name,
         "use": USE,
         "modalities_used": list(subset.names),
         "modalities_missing": list(subset.missing),
         "files": opened.files,
         "volumes_ml": volumes,
-        "warnings": warnings,
+        "warnings": [line for line in warnings if line],
+        **(said.summary() if said is not None else {}),
     }

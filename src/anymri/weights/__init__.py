@@ -11,6 +11,7 @@ from typing import Any
 from anymri.engine.model import Model, read_model
 from anymri.errors import WeightsError
 from anymri.methods import method_named
+from anymri.trust.record import Trust, beside, read_trust
 from anymri.volumes.store import parsed_json, write_json
 from anymri.volumes.writing import replacing
 
@@ -28,6 +29,7 @@ class Known:
         task: Name of the task.
         default: Whether it is used when no weights are named.
         holds: What it holds of single patients, as its method says; empty if nothing.
+        trust: What the trust file beside it must hash to; empty if that is not known.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Known:
     task: str
     default: bool = False
     holds: str = ""
+    trust: str = ""
 
     @property
     def caution(self) -> str:
@@ -79,9 +82,9 @@ def _lines(manifest: Path) -> list[dict[str, Any]]:
 
 
 def _line(content: dict[str, Any], manifest: Path) -> Known:
-    file, holds = manifest.parent / content["file"], content.get("holds")
-    holds = holds if isinstance(holds, str) else ""
-    known_as = Known(content["name"], file, content["sha256"], content["task"], content.get("default") is True, holds)
+    file = manifest.parent / content["file"]
+    holds, trust = (found if isinstance(found := content.get(key), str) else "" for key in ("holds", "trust"))
+    known_as = Known(content["name"], file, content["sha256"], content["task"], content.get("default") is True, holds, trust)
     if not known_as.file.is_file():
         raise WeightsError(f"{known_as.file}: not found, though {manifest} names it; import the weights again")
     return known_as
@@ -116,25 +119,60 @@ def load_model(name: str | Path | None = None) -> Model:
     return read_model(line.file, sha256=line.sha256 or None)
 
 
+def load_trust(name: str | Path | None, model: Model) -> Trust | None:
+    """Return how far to trust some weights, from the file beside them; None if that has not been measured.
+
+    Args:
+        name: As for ``load_model``.
+        model: What that returned.
+
+    Raises:
+        WeightsError: If there is a trust file and it is damaged, was changed, or belongs to other weights.
+    """
+    return _trust(named(name), model.sha256)
+
+
+def trust_of(model: Model) -> Trust | None:
+    """Return how far to trust a model whose weights came with the package or were imported; None for any other.
+
+    Raises:
+        WeightsError: As ``load_trust``.
+    """
+    line = next((line for line in known() if model.sha256 and line.sha256 == model.sha256), None)
+    return None if line is None else _trust(line, model.sha256)
+
+
+def _trust(line: Known, sha256: str) -> Trust | None:
+    path = beside(line.file)
+    if not line.trust and not path.exists():
+        return None
+    return read_trust(path, weights=sha256, sha256=line.trust or None)
+
+
 def import_file(path: Path) -> Known:
-    """Check a weights file and keep a copy under the name in its header.
+    """Check a weights file and keep a copy under the name in its header, and of the trust file beside it if there is one.
 
     Raises:
         WeightsError: If the file cannot be trusted, or other weights have that name.
         OutputError: If the folder cannot be written.
     """
     model = read_model(path)
+    measured = read_trust(beside(path), weights=model.sha256) if beside(path).exists() else None
     name, folder = model.header.name, imported_folder()
     if any(line.name == name and line.sha256 != model.sha256 for line in known()):
         raise WeightsError(f"{path}: other weights are called '{name}' already; train under another folder name or remove those")
     holds = method_named(model.header.method).config.holds
-    line = Known(name, folder / f"{name}.safetensors", model.sha256, model.header.task, holds=holds)
+    trust = measured.sha256 if measured else ""
+    line = Known(name, folder / f"{name}.safetensors", model.sha256, model.header.task, holds=holds, trust=trust)
     manifest = folder / "manifest.json"
     advice = "set ANYMRI_WEIGHTS to a folder that can be written"
     with replacing(line.file, advice=advice) as part:
         shutil.copyfile(path, part)
+    if measured is not None:
+        with replacing(beside(line.file), advice=advice) as part:
+            shutil.copyfile(beside(path), part)
     lines = [w for w in (_lines(manifest) if manifest.is_file() else []) if w["name"] != name]
-    told = {"holds": holds} if holds else {}
+    told = {key: word for key, word in {"holds": holds, "trust": trust}.items() if word}
     lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task, **told})
     write_json(manifest, {"weights": lines})
     return line

@@ -1,0 +1,71 @@
+"""anymri calibrate."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anymri.cli.options import Data, Device, Out, progress_bar
+from anymri.errors import UsageError
+
+_ENDING = ".trust.json"
+
+
+def calibrate(
+    weights: Annotated[list[str], typer.Argument(metavar="WEIGHTS_OR_RUN", help="Weights, or the runs of several folds.")],
+    data: Data = Path("prepared"),
+    out: Out = Path("weights.trust.json"),
+    fold: Annotated[
+        int | None, typer.Option(help="Fold to ask about; what the weights were not trained on if none is given.")
+    ] = None,
+    also: Annotated[
+        list[str] | None, typer.Option("--for", metavar="WEIGHTS", help="Weights trained likewise on all cases: it is theirs, too.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure how far to trust weights: calibration, expected Dice and which missing modality helps, on cases new to them."""
+    from anymri.engine.inference import device_named
+    from anymri.trust.measurement import assigned, measure
+    from anymri.trust.record import beside, write_trust
+    from anymri.weights import load_model, named
+
+    if not out.name.endswith(_ENDING):
+        raise UsageError(f"--out {out}: expected a file that ends in {_ENDING}, named as the weights that it will lie beside")
+    models, others = [load_model(name) for name in weights], [load_model(name) for name in also or []]
+    pairs = assigned(models, data, fold=fold)
+    parts = out.with_name(f".{out.name}.parts")
+    with progress_bar("asking", len(pairs)) as advance:
+        record = measure(
+            pairs, others, parts=parts, device=device_named(device), report=lambda done, total, name: advance(done, name)
+        )
+    write_trust(out, record)
+    shutil.rmtree(parts, ignore_errors=True)
+    for region, measured in record.regions.items():
+        _print(region, measured.checks)
+    print(f"{record.cases} cases of {record.cohort}, each by what the others taught; trust in {out}")
+    print(f"SHA-256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
+    places = [beside(named(name).file) for name in [*weights, *(also or [])]]
+    if elsewhere := [str(p) for p in places if p.resolve() != out.resolve()]:
+        print(f"it is used where it lies beside the weights: copy it to {', '.join(elsewhere)}")
+
+
+def _print(region: str, checks: Any) -> None:
+    before, after, dice, advice = checks.calibration["raw"], checks.calibration["fitted"], checks.dice, checks.advice
+    print(
+        f"{region}  calibration error {before.everywhere['all']:.2%} → {after.everywhere['all']:.2%}, "
+        f"near the tumour {before.band['all']:.2%} → {after.band['all']:.2%}"
+    )
+    print(
+        f"{'':{len(region)}}  expected Dice off by {dice.mean_absolute_error:.3f} ({dice.by_modalities_alone:.3f} from the "
+        f"modalities alone), correlation {dice.correlation:.2f}, {dice.coverage:.0%} in the range"
+    )
+    if advice is not None:
+        print(
+            f"{'':{len(region)}}  advice: best in {advice.best:.0%} of {advice.choices} choices, gains {advice.gain:.3f} of "
+            f"{advice.possible:.3f} possible; always "
+            + ", ".join(f"{name} {a.gain:.3f} (advice there {a.advised:.3f})" for name, a in advice.always.items())
+        )

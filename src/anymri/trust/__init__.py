@@ -1,0 +1,1 @@
+"""How far to trust a mask: calibrated probabilities, an expected Dice, and which missing modality would help most."""

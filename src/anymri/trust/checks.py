@@ -1,0 +1,239 @@
+"""How far the beliefs held on cases that they were not fitted on: each case by what was fitted on all the others.
+
+What is said of a case is said before its reference is looked at; a test poisons the reference to prove it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from anymri.trust import advice, calibration, expectation
+from anymri.trust.advice import LEAST_GAIN, Step
+from anymri.trust.calibration import RAW, Calibration
+from anymri.trust.counts import BAND, EVERYWHERE, TRUE, TRUE_BAND, Floats
+from anymri.trust.expectation import Expected
+from anymri.trust.fitting import Sample, calibrated, fitted
+
+_RIDGE = 10.0  # For the advice by patient: one slope per modality on a few dozen rows.
+DOMAINS = {"everywhere": (EVERYWHERE, TRUE), "band": (BAND, TRUE_BAND)}
+Shares = dict[str, float]
+
+
+class _Figures(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CalibrationCheck(_Figures):
+    """Expected calibration error of voxels, pooled over cases.
+
+    Attributes:
+        everywhere: Number of modalities, or ``all`` → error, over the brain.
+        band: The same within the outermost region and 10 mm around it.
+        cross_entropy: Over the brain, nats per voxel, mean over cases and subsets.
+    """
+
+    everywhere: Shares
+    band: Shares
+    cross_entropy: float
+
+
+class DiceCheck(_Figures):
+    """The expected Dice against the Dice that was reached.
+
+    Attributes:
+        mean_absolute_error: Over cases and subsets.
+        by_modalities_alone: The same error of a formula that knows what is at hand and nothing of the patient.
+        correlation: Pearson's, over cases and subsets.
+        within_subsets: Pearson's after each subset's mean is taken off both: what is known of the patient.
+        coverage: Share of cases and subsets whose Dice lay in the range.
+        width: Mean width of the range.
+    """
+
+    mean_absolute_error: float
+    by_modalities_alone: float
+    correlation: float
+    within_subsets: float
+    coverage: float
+    width: float
+
+
+class Always(_Figures):
+    """Advising one modality wherever it is missing and another is, too, against the advice there: mean gain in Dice of each."""
+
+    gain: float
+    advised: float
+
+
+class AdviceCheck(_Figures):
+    """What came of the advice wherever at least two modalities were missing.
+
+    Attributes:
+        choices: Cases times subsets.
+        best: Share of them in which no other modality gained more.
+        near: Share in which none gained 0.01 more.
+        gain: Mean gain in Dice.
+        possible: The same of the best choice, which nobody knows beforehand.
+        always: Modality → what advising it always would have gained.
+        by_patient: Mean gain of a choice that looks at the model's uncertainty as well.
+        by_patient_error: Standard error, over cases, of the difference between that and the advice.
+        coverage: Share of all gains that lay in their range.
+    """
+
+    choices: int
+    best: float
+    near: float
+    gain: float
+    possible: float
+    always: dict[str, Always]
+    by_patient: float
+    by_patient_error: float
+    coverage: float
+
+
+class Checks(_Figures):
+    """All figures of one region.
+
+    Attributes:
+        calibration: ``raw``, ``temperature`` alone, ``fitted`` → figures.
+        dice: Of the expected Dice.
+        advice: Of the advice; None where there is never a choice.
+    """
+
+    calibration: dict[str, CalibrationCheck]
+    dice: DiceCheck
+    advice: AdviceCheck | None
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What was said of one case by what the others taught.
+
+    Attributes:
+        calibrations: Way → calibration.
+        expected: Subset by subset.
+        by_modalities: The middle of what would be expected without a look at the patient, (S,).
+        gains: Step by step: mean, low, high, (steps, 3).
+        gains_by_patient: What is expected of each step in this patient, (steps,).
+    """
+
+    calibrations: dict[str, Calibration]
+    expected: tuple[Expected, ...]
+    by_modalities: Floats
+    gains: Floats
+    gains_by_patient: Floats
+
+
+def said_of(sample: Sample, case: int) -> Said:
+    """Return what the other cases say of one. Of that one, only what the model said is looked at."""
+    rest, alone = sample.without([case]), sample.taken([case])
+    belief, walk = fitted(rest), advice.steps(sample.subsets, sample.modalities)
+    total = rest.counts_CSNK.sum((0, 1))
+    ways = {"raw": RAW, "temperature": calibration.fitted_temperature(total[EVERYWHERE], total[TRUE])}
+    soft = alone.soft_dice(belief.calibration)[0]
+    blind = expectation.fitted(np.full(rest.dice_CS.size, 0.5), rest.dice_CS.ravel(), sample.at_hand * len(rest))
+    cells = [belief.gains[sample.subsets[s.without]][s.modality] for s in walk]
+    gains = np.array([[c.mean, c.low, c.high] for c in cells]).reshape(-1, 3)
+    return Said(
+        calibrations=ways | {"fitted": belief.calibration},
+        expected=tuple(belief.expectation.expected(float(d), names) for d, names in zip(soft, sample.at_hand, strict=True)),
+        by_modalities=np.array([blind.expected(0.5, names).middle for names in sample.at_hand]),
+        gains=gains,
+        gains_by_patient=gains[:, 0] + _by_patient(rest, walk, soft),
+    )
+
+
+def _by_patient(rest: Sample, walk: Sequence[Step], soft_S: Floats) -> Floats:
+    """Return by how much each step's gain is expected to differ from the mean, for a patient with these soft Dice."""
+    known = rest.soft_dice(calibrated(rest))
+    centre, spread = known.mean(0), known.std() or 1.0
+    rows, mine = (known - centre) / spread, (soft_S - centre) / spread
+    gains = advice.gained(rest.dice_CS, walk)
+    gains = gains - gains.mean(0)
+    slopes: dict[str, float] = {}
+    for name in dict.fromkeys(s.modality for s in walk):
+        of = [k for k, s in enumerate(walk) if s.modality == name]
+        x = rows[:, [walk[k].without for k in of]]
+        slopes[name] = float((x * gains[:, of]).sum() / ((x**2).sum() + _RIDGE))
+    return np.array([slopes[s.modality] * mine[s.without] for s in walk])
+
+
+def checked(sample: Sample) -> Checks:
+    """Return the figures of a region, each case by what the others taught."""
+    said = [said_of(sample, c) for c in range(len(sample))]
+    ways = said[0].calibrations
+    return Checks(
+        calibration={way: _calibration(sample, [s.calibrations[way] for s in said]) for way in ways},
+        dice=_dice(sample, said),
+        advice=_advice(sample, said),
+    )
+
+
+def _calibration(sample: Sample, calibrations: Sequence[Calibration]) -> CalibrationCheck:
+    sizes = np.array([len(names) for names in sample.at_hand])
+    groups = {str(k): sizes == k for k in sorted(set(sizes.tolist()))} | {"all": sizes > 0}
+    errors: dict[str, Shares] = {}
+    for domain, (voxels, true) in DOMAINS.items():
+        off = np.array(
+            [
+                [calibration.gaps(n[voxels], n[true], how) for n in row]
+                for row, how in zip(sample.counts_CSNK, calibrations, strict=True)
+            ]
+        )
+        total = sample.counts_CSNK[:, :, voxels].sum((0, 2))
+        errors[domain] = {
+            name: float(np.abs(off[:, of].sum((0, 1))).sum() / total[of].sum()) for name, of in groups.items() if total[of].sum()
+        }
+    rows = zip(sample.counts_CSNK, calibrations, strict=True)
+    surprise = [calibration.cross_entropy(n[EVERYWHERE], n[TRUE], how) for row, how in rows for n in row]
+    return CalibrationCheck(everywhere=errors["everywhere"], band=errors["band"], cross_entropy=float(np.mean(surprise)))
+
+
+def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck:
+    low, middle, high = np.moveaxis(np.array([s.expected for s in said]), -1, 0)
+    reached, blind = sample.dice_CS, np.stack([s.by_modalities for s in said])
+    return DiceCheck(
+        mean_absolute_error=float(np.abs(middle - reached).mean()),
+        by_modalities_alone=float(np.abs(blind - reached).mean()),
+        correlation=expectation.correlation(middle.ravel(), reached.ravel()),
+        within_subsets=expectation.correlation((middle - middle.mean(0)).ravel(), (reached - reached.mean(0)).ravel()),
+        coverage=float(((low <= reached) & (reached <= high)).mean()),
+        width=float((high - low).mean()),
+    )
+
+
+def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
+    walk = advice.steps(sample.subsets, sample.modalities)
+    options = {s: [k for k, step in enumerate(walk) if step.without == s] for s in range(len(sample.subsets))}
+    choices = [steps for steps in options.values() if len(steps) > 1]
+    if not choices:
+        return None
+    gains, told = advice.gained(sample.dice_CS, walk), np.stack([s.gains for s in said])
+    chosen, other = _chosen(told[:, :, 0], choices), _chosen(np.stack([s.gains_by_patient for s in said]), choices)
+    reached, possible = np.take_along_axis(gains, chosen, 1), np.stack([gains[:, of].max(1) for of in choices], 1)
+    differences = (np.take_along_axis(gains, other, 1) - reached).mean(1)
+    always: dict[str, Always] = {}
+    for name in sample.modalities.names:
+        of = [(n, k) for n, steps in enumerate(choices) for k in steps if walk[k].modality == name]
+        if of:
+            places, own = [n for n, _ in of], [k for _, k in of]
+            always[name] = Always(gain=float(gains[:, own].mean()), advised=float(reached[:, places].mean()))
+    return AdviceCheck(
+        choices=reached.size,
+        best=float((reached >= possible).mean()),
+        near=float((reached >= possible - LEAST_GAIN).mean()),
+        gain=float(reached.mean()),
+        possible=float(possible.mean()),
+        always=always,
+        by_patient=float(reached.mean() + differences.mean()),
+        by_patient_error=float(differences.std(ddof=1) / np.sqrt(len(differences))),
+        coverage=float(((told[:, :, 1] <= gains) & (gains <= told[:, :, 2])).mean()),
+    )
+
+
+def _chosen(expected: Floats, choices: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the step that each choice falls on, (C, choices)."""
+    return np.stack([np.array(of)[expected[:, of].argmax(1)] for of in choices], axis=1)

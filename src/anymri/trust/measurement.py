@@ -1,0 +1,136 @@
+"""Weights and prepared cases → a trust record: each case is asked about by weights that were not trained on it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from anymri.engine.model import Model
+from anymri.errors import UsageError
+from anymri.trust.checks import checked
+from anymri.trust.expectation import LEVEL
+from anymri.trust.fitting import LEAST_CASES, fitted, samples
+from anymri.trust.observation import Observation, check_case, observe
+from anymri.trust.record import Measured, TrustRecord
+from anymri.volumes.store import case_folder, read_cohort
+from anymri.volumes.writing import replacing
+
+Report = Callable[[int, int, str], None]
+Assigned = tuple[tuple[Model, Path], ...]
+
+
+def assigned(models: Sequence[Model], prepared: Path, *, fold: int | None = None) -> Assigned:
+    """Return each case that is to be asked about, with the first of the models that was not trained on it.
+
+    A model is asked about the fold that it left out, if it was trained on this cohort; else about all cases that it has not seen.
+
+    Args:
+        models: Of one method and task; folds of a cross-validation, for instance.
+        prepared: Folder made by ``anymri prepare``.
+        fold: The fold to ask every model about.
+
+    Raises:
+        UsageError: If the models do not belong together, do not say what they were trained on, or were trained on these cases.
+        CaseError: If a case is incomplete.
+    """
+    record, split = read_cohort(prepared)
+    if odd := [m for m in models if (m.header.method, m.header.task) != (models[0].header.method, models[0].header.task)]:
+        raise UsageError(
+            f"weights '{odd[0].header.name}' are of method {odd[0].header.method} for task {odd[0].header.task}, "
+            f"'{models[0].header.name}' of {models[0].header.method} for {models[0].header.task}; give folds of one method"
+        )
+    found: dict[str, Model] = {}
+    for model in models:
+        name, trained = model.header.name, model.header.training
+        if not trained.cases:
+            raise UsageError(f"weights '{name}' do not say which cases they were trained on; give weights of 'anymri train'")
+        left_out = fold if fold is not None else trained.fold if trained.cohort.get("name") == record.name else None
+        names = split.test(left_out) if left_out is not None else [n for part in split.folds for n in part]
+        seen = [n for n in names if n in trained.cases]
+        if left_out is not None and seen:
+            raise UsageError(f"weights '{name}' were trained on {len(seen)} cases of fold {left_out}, {seen[0]} among them")
+        for n in names:
+            if n not in seen:
+                found.setdefault(n, model)
+    if len(found) < LEAST_CASES:
+        raise UsageError(
+            f"{len(found)} cases of {prepared} are new to these weights; trust is measured on {LEAST_CASES} at least: "
+            "prepare more, or give the runs of several folds"
+        )
+    pairs = tuple((model, case_folder(prepared, n)) for n, model in found.items())
+    for model, folder in pairs:
+        check_case(folder, model.method.task)
+    return pairs
+
+
+def measure(
+    pairs: Assigned, also: Sequence[Model], *, parts: Path, device: torch.device, report: Report | None = None
+) -> TrustRecord:
+    """Return all that is to be believed of some weights, and how far it held.
+
+    Args:
+        pairs: Cases and who is asked about them, from ``assigned``.
+        also: Weights that were not asked and that the record shall belong to, too: trained in the same way, on all cases.
+        parts: Folder where what was observed of each case is kept, so that an interrupted measurement goes on where it was.
+        device: Where to compute.
+        report: Called after each case with (done, total, name).
+
+    Raises:
+        UsageError: If ``also`` is of another method or task.
+        OutputError: If a part cannot be written.
+    """
+    first = pairs[0][0].header
+    for model in also:
+        if (model.header.method, model.header.task, model.header.config) != (first.method, first.task, first.config):
+            raise UsageError(
+                f"weights '{model.header.name}' are not of the method, size and task of '{first.name}'; leave them out"
+            )
+    seen: list[Observation] = []
+    for model, folder in pairs:
+        part = parts / f"{folder.name}.npz"
+        found = _read_part(part, model, folder)
+        if found is None:
+            found = observe(model, folder, device=device)
+            _write_part(part, found, model)
+        seen.append(found)
+        if report is not None:
+            report(len(seen), len(pairs), folder.name)
+    task = pairs[0][0].method.task
+    regions = zip(task.region_names, samples(seen, task.modalities), strict=True)
+    measured = tuple(dict.fromkeys(m.sha256 for m, _ in pairs))
+    return TrustRecord(
+        task=task.name,
+        method=first.method,
+        weights=tuple(dict.fromkeys([*measured, *(m.sha256 for m in also)])),
+        measured=measured,
+        cohort=read_cohort(pairs[0][1].parents[1])[0].name,
+        cases=len(seen),
+        level=LEVEL,
+        regions={name: Measured(belief=fitted(sample), checks=checked(sample)) for name, sample in regions},
+        version=version("anymri"),
+    )
+
+
+def _write_part(part: Path, seen: Observation, model: Model) -> None:
+    with replacing(part) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream, counts=seen.counts_SRNK, dice=seen.dice_SR, subsets=np.array(seen.subsets), weights=np.array(model.sha256)
+        )
+
+
+def _read_part(part: Path, model: Model, folder: Path) -> Observation | None:
+    """Return what an interrupted measurement left of a case, if it is of the same weights and the case was not prepared since."""
+    try:
+        if (folder / "case.json").stat().st_mtime_ns > part.stat().st_mtime_ns:
+            return None
+        with np.load(part, allow_pickle=False) as kept:
+            if not model.sha256 or str(kept["weights"]) != model.sha256:
+                return None
+            return Observation(folder.name, tuple(map(str, kept["subsets"])), kept["counts"], kept["dice"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,134 @@
+"""The trust file: what is to be believed of some weights, how far it held, and which weights it belongs to. JSON, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from anymri.domain.task import task_named
+from anymri.engine.run import first_fault
+from anymri.errors import AnymriError, WeightsError
+from anymri.trust.checks import Checks
+from anymri.trust.fitting import Belief
+from anymri.volumes.store import parsed_json
+from anymri.volumes.writing import write_text
+
+FORMAT = "anymri-trust/1"
+_ENDING = ".trust.json"
+_DIGITS = 5
+
+
+class Measured(BaseModel):
+    """One region: what is to be believed, and how far it held on cases that it was not fitted on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    belief: Belief
+    checks: Checks
+
+
+class TrustRecord(BaseModel):
+    """What a trust file says.
+
+    Attributes:
+        format: Version of this layout.
+        task: Name of the task.
+        method: Name of the method.
+        weights: SHA-256 of every weights file that it belongs to.
+        measured: SHA-256 of those that said something of a case here.
+        cohort: Name of the cohort.
+        cases: How many cases it rests on; none was in the training of the weights that were asked about it.
+        level: Share of patients whose Dice, or gain, is to lie in a range.
+        regions: Region → what was measured, outermost first.
+        version: Of anymri.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: str = FORMAT
+    task: str
+    method: str
+    weights: tuple[str, ...]
+    measured: tuple[str, ...]
+    cohort: str
+    cases: int = Field(gt=0)
+    level: float = Field(gt=0, lt=1)
+    regions: dict[str, Measured]
+    version: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    """A trust file that was read, and found to belong to the weights.
+
+    Attributes:
+        record: What it says.
+        sha256: Of the file.
+    """
+
+    record: TrustRecord
+    sha256: str
+
+
+def beside(weights: Path) -> Path:
+    """Return where the trust file of a weights file lies: beside it, with the ending .trust.json."""
+    return weights.with_name(weights.name.removesuffix(".safetensors") + _ENDING)
+
+
+def write_trust(path: Path, record: TrustRecord) -> None:
+    """Write a trust file whole or not at all; numbers have five significant digits.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, json.dumps(_rounded(record.model_dump(mode="json")), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_trust(path: Path, *, weights: str, sha256: str | None = None) -> Trust:
+    """Return what a trust file says of some weights.
+
+    Args:
+        path: The file.
+        weights: SHA-256 of the weights; it must be one of those that the file belongs to.
+        sha256: What the file must hash to, if that is known.
+
+    Raises:
+        WeightsError: If it is missing, damaged or changed, or belongs to other weights.
+    """
+    advice = "measure it again with 'anymri calibrate', or remove it"
+    try:
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = parsed_json(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error}); expected a trust file; {advice}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path}: damaged ({error}); expected a trust file; {advice}") from None
+    if sha256 is not None and found != sha256:
+        raise WeightsError(f"{path}: SHA-256 is {found}, expected {sha256}; it was changed or damaged: install it again")
+    if content.get("format") != FORMAT:
+        raise WeightsError(f"{path}: format '{content.get('format')}', expected {FORMAT}; {advice}")
+    try:
+        record = TrustRecord.model_validate(content)
+        regions = task_named(record.task).region_names
+    except ValidationError as error:
+        raise WeightsError(f"{path}: damaged ({first_fault(error)}); expected a trust file; {advice}") from None
+    except AnymriError as error:
+        raise WeightsError(f"{path}: does not fit this version of anymri ({error}); {advice}") from None
+    if tuple(record.regions) != regions:
+        raise WeightsError(f"{path}: tells of {', '.join(record.regions) or 'no region'}, expected {', '.join(regions)}; {advice}")
+    if weights not in record.weights:
+        raise WeightsError(f"{path}: belongs to other weights than those of SHA-256 {weights or '(none)'}; {advice}")
+    return Trust(record, found)
+
+
+def _rounded(content: Any) -> Any:
+    if isinstance(content, float):
+        return float(f"{content:.{_DIGITS}g}")
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    return [_rounded(value) for value in content] if isinstance(content, list) else content

@@ -1,0 +1,107 @@
+"""What is said of one patient: the Dice to expect, which regions not to rely on, and which missing modality would help most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anymri.domain.modality import Subset
+from anymri.trust.advice import Gain, most_helpful
+from anymri.trust.calibration import Calibration, soft_dice
+from anymri.trust.counts import Array
+from anymri.trust.expectation import Expected
+from anymri.trust.observation import said_of
+from anymri.trust.record import Trust
+
+LOW = 0.5  # Expected Dice below it: the outline is as much wrong as right, and the output begins with saying so.
+NOT_MEASURED = (
+    "How far to trust these weights has not been measured: no Dice is expected of this mask, and probabilities are as the network "
+    "gives them."
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is said of one patient.
+
+    Attributes:
+        trust: What it rests on.
+        subset: Modalities at hand.
+        expected: Region → Dice to expect.
+        helpful: Region → the missing modality that would help most and its gain, or None.
+    """
+
+    trust: Trust
+    subset: Subset
+    expected: Mapping[str, Expected]
+    helpful: Mapping[str, tuple[str, Gain] | None]
+
+    @property
+    def doubtful(self) -> tuple[str, ...]:
+        """Regions that should not be relied on, outermost first."""
+        return tuple(region for region, dice in self.expected.items() if dice.middle < LOW)
+
+    def caution(self) -> str:
+        """Return a sentence on the regions that should not be relied on; empty if there are none."""
+        ranges = [f"{r} (expected Dice {self.expected[r].low:.2f} to {self.expected[r].high:.2f})" for r in self.doubtful]
+        return f"Do not rely on {_listed(ranges)}: an outline made from {self.subset} alone is often wrong there." if ranges else ""
+
+    def advice(self) -> str:
+        """Return a sentence on what would help; empty if no modality is missing."""
+        if not self.subset.missing:
+            return ""
+        by: dict[str, list[str]] = {}
+        for region, best in self.helpful.items():
+            if best is not None:
+                by.setdefault(best[0], []).append(f"{region} (Dice {best[1].low:+.2f} to {best[1].high:+.2f})")
+        what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
+        found = f"Most would be gained by {what}." if what else "None of them is expected to help."
+        return f"Without {_listed(list(self.subset.missing))} the mask is less certain. {found}"
+
+    def summary(self) -> dict[str, Any]:
+        """Return what summary.json says."""
+        return {
+            "expected_dice": {r: [round(d.low, 3), round(d.high, 3)] for r, d in self.expected.items()},
+            "doubtful_regions": list(self.doubtful),
+            "most_helpful": {
+                r: None if best is None else {"modality": best[0], "gain": [round(best[1].low, 3), round(best[1].high, 3)]}
+                for r, best in self.helpful.items()
+                if self.subset.missing
+            },
+        }
+
+
+def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array) -> Statement:
+    """Return what is said of a patient.
+
+    Args:
+        trust: Of the weights.
+        subset: Modalities at hand.
+        logits_RDHW: What the model gave, on the prepared grid.
+        image_MDHW: The image there, rows of absent modalities zero.
+    """
+    expected, helpful = {}, {}
+    for (region, measured), said in zip(trust.record.regions.items(), said_of(logits_RDHW, image_MDHW), strict=True):
+        belief = measured.belief
+        expected[region] = belief.expectation.expected(soft_dice(said, belief.calibration), subset.names)
+        helpful[region] = most_helpful(belief.gains.get(str(subset), {}))
+    return Statement(trust, subset, expected, helpful)
+
+
+def calibrations(trust: Trust | None) -> dict[str, Calibration]:
+    """Return region → how its logits become probabilities; empty without a trust file."""
+    return {} if trust is None else {region: m.belief.calibration for region, m in trust.record.regions.items()}
+
+
+def made_by(trust: Trust | None) -> dict[str, Any] | None:
+    """Return what a summary says of the trust file: None without one."""
+    if trust is None:
+        return None
+    record = trust.record
+    how = {region: calibration.model_dump() for region, calibration in calibrations(trust).items()}
+    return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "calibration": how}
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

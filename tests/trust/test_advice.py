@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anymri.trust.advice import Gain, fitted, most_helpful, steps
+
+from ..material import task_with
+
+MODALITIES = task_with(3).modalities
+SUBSETS = ("M0", "M1", "M2", "M0+M1", "M0+M2", "M1+M2", "M0+M1+M2")
+
+
+def test_every_subset_can_be_stepped_out_of_by_each_missing_modality() -> None:
+    walk = steps(SUBSETS, MODALITIES)
+    assert len(walk) == 3 * 2 + 3 * 1
+    assert {(s.modality, SUBSETS[s.to]) for s in walk if SUBSETS[s.without] == "M1"} == {("M0", "M0+M1"), ("M2", "M1+M2")}
+    assert len(steps(("M0", "M0+M1+M2"), MODALITIES)) == 0  # Steps to what a method does not serve are none.
+
+
+def test_gains_by_hand() -> None:
+    dice = np.array([[0.1, 0.2, 0.3, 0.4, 0.6, 0.5, 0.7], [0.3, 0.2, 0.3, 0.4, 0.4, 0.5, 0.7]])
+    gains = fitted(dice, SUBSETS, MODALITIES)
+    assert gains["M0"]["M1"].mean == pytest.approx((0.3 + 0.1) / 2) and gains["M0"]["M2"].mean == pytest.approx((0.5 + 0.1) / 2)
+    assert (gains["M0"]["M1"].low, gains["M0"]["M1"].high) == pytest.approx((0.1, 0.3))
+    assert "M0+M1+M2" not in gains
+    best = most_helpful(gains["M0"])
+    assert best is not None and best[0] == "M2"
+
+
+def test_what_gains_next_to_nothing_is_not_called_help() -> None:
+    assert most_helpful({"M1": Gain(mean=0.009, low=-0.1, high=0.2)}) is None
+    assert most_helpful({}) is None

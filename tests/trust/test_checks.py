@@ -1,0 +1,80 @@
+"""What is said of a case is said without its reference: poison it, and nothing changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anymri.errors import UsageError
+from anymri.trust.checks import Said, checked, said_of
+from anymri.trust.counts import BAND, TRUE, TRUE_BAND
+from anymri.trust.fitting import Sample, fitted, samples
+
+from ..material import task_with
+from .made import TRUTH, made_observations
+
+TASK = task_with(3)
+
+
+def sample(cases: int = 6, **how: float) -> Sample:
+    return samples(made_observations(TASK, cases, **how), TASK.modalities)[0]
+
+
+def poisoned(whole: Sample, case: int) -> Sample:
+    """Return the sample with NaN for all that only a reference tells of one case."""
+    counts, dice = whole.counts_CSNK.astype(float), whole.dice_CS.copy()
+    counts[case][:, [TRUE, BAND, TRUE_BAND]] = np.nan
+    dice[case] = np.nan
+    return Sample(counts, dice, whole.subsets, whole.modalities)
+
+
+def same(a: Said, b: Said) -> bool:
+    return (
+        a.calibrations == b.calibrations
+        and a.expected == b.expected
+        and all(np.array_equal(x, y) for x, y in ((a.by_modalities, b.by_modalities), (a.gains, b.gains)))
+        and np.array_equal(a.gains_by_patient, b.gains_by_patient)
+    )
+
+
+def test_nothing_that_is_said_of_a_case_knows_its_reference() -> None:
+    whole = sample()
+    assert same(said_of(whole, 2), said_of(poisoned(whole, 2), 2))
+
+
+def test_the_poison_is_noticed_where_it_may_be_looked_at() -> None:
+    whole = sample()
+    with pytest.raises(ValueError, match=r".*"):  # NaN is no calibration.
+        said_of(poisoned(whole, 2), 3)
+
+
+def test_what_is_so_is_found_and_held() -> None:
+    whole = sample(8)
+    belief, checks = fitted(whole), checked(whole)
+    assert belief.calibration.temperature == pytest.approx(TRUTH.temperature, rel=0.02)
+    assert belief.calibration.offset == pytest.approx(TRUTH.offset, rel=0.02)
+    before, between, after = (checks.calibration[way] for way in ("raw", "temperature", "fitted"))
+    assert after.everywhere["all"] < 0.2 * before.everywhere["all"] and after.cross_entropy < between.cross_entropy
+    assert set(after.band) == {"1", "2", "3", "all"}
+    assert checks.dice.correlation > 0.9 and checks.dice.mean_absolute_error < 0.7 * checks.dice.by_modalities_alone
+    assert 0.5 <= checks.dice.coverage <= 1
+    assert checks.advice is not None
+    assert checks.advice.choices == 8 * 3  # With one modality of three there is a choice, with two there is none.
+    assert checks.advice.best == 1.0 and checks.advice.gain == pytest.approx(checks.advice.possible)
+    # M2 gains most, M1 next: who always advises M2 is as good where it is missing.
+    assert checks.advice.always["M2"].gain == pytest.approx(checks.advice.always["M2"].advised)
+    assert checks.advice.always["M0"].gain < checks.advice.always["M0"].advised
+
+
+def test_without_a_choice_no_advice_is_checked() -> None:
+    two = task_with(2)
+    (first, *_) = samples(made_observations(two, 5), two.modalities)
+    assert checked(first).advice is None
+
+
+def test_too_few_or_uneven_cases_are_refused() -> None:
+    with pytest.raises(UsageError, match="4 cases are too few"):
+        samples(made_observations(TASK, 4), TASK.modalities)
+    uneven = [*made_observations(TASK, 5), *made_observations(task_with(2), 1)]
+    with pytest.raises(UsageError, match="other subsets"):
+        samples(uneven, TASK.modalities)

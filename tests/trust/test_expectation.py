@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from anymri.trust.expectation import Expectation, correlation, fitted, quantiles, residuals, with_range
+
+ROWS = [("A",), ("B",), ("A", "B")] * 20
+SOFT = expit(np.linspace(-2, 2, 60))
+DICE = expit(0.3 + 0.8 * logit(SOFT) + np.array([0.5 * ("B" in row) for row in ROWS]))
+
+
+def test_a_known_formula_is_found() -> None:
+    found = fitted(SOFT, DICE, ROWS)
+    assert found.slope == pytest.approx(0.8, abs=0.03)
+    assert found.modalities["B"] - found.modalities["A"] == pytest.approx(0.5, abs=0.1)
+    said = [found.expected(float(s), row).middle for s, row in zip(SOFT, ROWS, strict=True)]
+    assert np.abs(np.array(said) - DICE).max() < 0.02
+
+
+def test_a_few_cases_that_went_wrong_pull_no_harder_than_others() -> None:
+    wrong = DICE.copy()
+    wrong[::12] = 0.0
+    said = np.array([fitted(SOFT, wrong, ROWS).expected(float(s), row).middle for s, row in zip(SOFT, ROWS, strict=True)])
+    assert np.median(np.abs(said - DICE)) < 0.04
+
+
+def test_dice_of_nought_and_one_are_no_infinities() -> None:
+    found = fitted(np.array([0.0, 1.0, 0.5]), np.array([0.0, 1.0, 0.5]), [("A",)] * 3)
+    assert 0 < found.expected(0.0, ("A",)).middle < 0.5 < found.expected(1.0, ("A",)).middle < 1
+
+
+def test_the_range_is_that_of_the_residuals() -> None:
+    formula = Expectation(intercept=0.0, slope=1.0, modalities={})
+    values = np.linspace(-1, 1, 101)
+    low, high = quantiles(values, 100)
+    assert (low, high) == pytest.approx((-0.818, 0.818))  # 0.9 · 101 / 100 of the way.
+    assert quantiles(values, 5) == pytest.approx((-1, 1))  # As far as five cases can tell, anything that was seen.
+    ranged = with_range(formula, values, 100).expected(0.5, ())
+    assert ranged == pytest.approx((expit(-0.818), 0.5, expit(0.818)))
+
+
+def test_a_range_holds_its_middle() -> None:
+    formula = Expectation(intercept=0.0, slope=1.0, modalities={}, low=0.2, high=0.4)
+    low, middle, high = formula.expected(0.5, ("A",))
+    assert low == middle < high
+
+
+def test_residuals_are_above_where_the_truth_was_better() -> None:
+    formula = Expectation(intercept=0.0, slope=1.0, modalities={"A": 1.0})
+    assert residuals(formula, np.array([0.5, 0.5]), np.array([expit(2.0), expit(0.0)]), [("A",), ("A",)]) == pytest.approx([1, -1])
+
+
+def test_correlation_of_what_does_not_vary_is_nought() -> None:
+    assert correlation(np.ones(3), np.arange(3.0)) == 0.0
+    assert correlation(np.arange(3.0), np.arange(3.0)) == pytest.approx(1.0)
