@@ -14,8 +14,10 @@ from typing import Any, cast
 
 import typer
 
+from anymri.cli.calibrate import calibrate
 from anymri.cli.compare import compare
 from anymri.cli.evaluate import evaluate
+from anymri.cli.export import export
 from anymri.cli.listing import list_command
 from anymri.cli.prepare import prepare
 from anymri.cli.report import report
@@ -32,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (prepare, train, segment, evaluate, compare, report):
+for command in (prepare, train, segment, evaluate, calibrate, compare, report, export):
     app.command()(command)
 app.command("list")(list_command)
 app.add_typer(weights_app, name="weights")
