@@ -1,8 +1,11 @@
-"""Segment one patient from several subsets, each in a process of its own: Dice against a reference, seconds, peak memory.
+"""Segment one patient by the command, each run a process of its own: seconds by step, CPU seconds, peak memory, Dice.
 
     python benchmarks/one_patient.py CASE_FOLDER --json one_patient.json
+    python benchmarks/one_patient.py --weights ccsd-small
 
-CASE_FOLDER is a BraTS folder with a reference; seconds are from the command's start to its end, imports included.
+CASE_FOLDER is a BraTS folder with a reference; without it a synthetic patient of 240×240×155 is made. Seconds are from the start of
+the command to its end, imports included, files on disk to files on disk; ``first window`` is what passes before the network begins.
+``base`` has weights drawn at random with the settings of a default run: as slow as trained ones, and its Dice says nothing.
 """
 
 from __future__ import annotations
@@ -11,66 +14,128 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from anymri.cohorts import find_cohort
+from anymri.cohorts.phantom import write_phantoms
+from anymri.domain.case import Study
 from anymri.domain.task import GLIOMA
+from anymri.engine.model import WeightsHeader, write_weights
 from anymri.metrics.masks import dice
 from anymri.preparation.labels import region_bits
+from anymri.recipes.default import default
 from anymri.volumes.nifti import read_labels
 
 SUBSETS = (("FLAIR", "T1", "T1c", "T2"), ("FLAIR", "T1c"), ("T1",))
+BASE = "base (random)"
 
 
-def measured(images: dict[str, Path], truth: np.ndarray, weights: list[str]) -> dict[str, object]:
-    """Return Dice per region, seconds and peak memory in MiB of one run of the command."""
+@dataclass(frozen=True)
+class Measured:
+    """One run of the command."""
+
+    weights: str
+    subset: str
+    dice: dict[str, float]
+    seconds: float
+    cpu_seconds: float
+    first_window: float
+    steps: dict[str, float]
+    peak_mib: float
+
+
+def write_random_weights(path: Path, method: str = "ccsd", size: str = "base") -> None:
+    """Write weights as a default run of a method leaves them, but for training."""
+    run = default(method, size)
+    torch.manual_seed(0)
+    network = run.method_config.build(GLIOMA)
+    network.strip()
+    header = WeightsHeader(name=f"{method}-{size}-random", method=method, config=run.config, task=run.task, window=run.window)
+    write_weights(path, network.state_dict(), header)
+
+
+def timed(command: list[str]) -> tuple[float, float, float]:
+    """Return seconds, CPU seconds and peak memory in MiB of a command."""
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak
+
+
+def measured(images: dict[str, Path], truth: np.ndarray, name: str, weights: Path | str | None) -> Measured:
+    """Return what one run took, and Dice per region."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [word for name, path in images.items() for word in ("--image", f"{name}={path}")]
-        command = [sys.executable, "-m", "anymri", "segment", *words, "--out", folder, *weights]
-        started = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - started
-        if process.returncode:
-            raise SystemExit(process.returncode)
+        words = [word for modality, path in images.items() for word in ("--image", f"{modality}={path}")]
+        command = [sys.executable, "-m", "anymri", "segment", *words, "--out", folder]
+        seconds, cpu, peak = timed([*command, *(["--weights", str(weights)] if weights else [])])
         found = region_bits(read_labels(Path(folder) / "segmentation.nii.gz").array, GLIOMA.scheme(), GLIOMA)
         steps = json.loads((Path(folder) / "summary.json").read_text())["seconds"]
-    values = {
-        name: dice((found >> r & 1).astype(bool), (truth >> r & 1).astype(bool)) for r, name in enumerate(GLIOMA.region_names)
-    }
-    return {"subset": "+".join(images), "dice": values, "seconds": seconds, "steps": steps, "peak_MiB": usage.ru_maxrss / 1024}
+    values = {r: dice((found >> i & 1).astype(bool), (truth >> i & 1).astype(bool)) for i, r in enumerate(GLIOMA.region_names)}
+    first = seconds - sum(steps[step] for step in ("predict", "restore", "write"))
+    return Measured(name, "+".join(images), values, seconds, cpu, first, steps, peak)
+
+
+def help_seconds(rounds: int = 7) -> tuple[float, float]:
+    """Return wall and CPU seconds of ``anymri --help``: the medians."""
+    runs = [timed([sys.executable, "-m", "anymri", "--help"]) for _ in range(rounds)]
+    return statistics.median(r[0] for r in runs), statistics.median(r[1] for r in runs)
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", type=Path)
-    parser.add_argument("--weights")
+    parser.add_argument("case", type=Path, nargs="?")
+    parser.add_argument("--weights", help="Name or file; the shipped small ones and random ones of size base if none are given.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    (study,) = find_cohort(given.case, GLIOMA).studies
-    if study.labels is None:
-        parser.error(f"{given.case} has no reference")
-    scheme = GLIOMA.scheme(study.scheme)
-    truth = region_bits(read_labels(study.labels.path).array, scheme, GLIOMA)
-    weights = ["--weights", given.weights] if given.weights else []
-    rows = []
-    print(f"{study.name} on {platform.machine()}, {os.cpu_count()} cores")
-    print(f"{'subset':<20}{'WT':>8}{'TC':>8}{'ET':>8}{'seconds':>10}{'peak MiB':>10}")
-    for subset in SUBSETS:
-        row = measured({n: study.images[n].path for n in subset if n in study.images}, truth, weights)
-        rows.append(row)
-        values = "".join(f"{v:>8.3f}" for v in row["dice"].values())  # type: ignore[attr-defined]
-        print(f"{row['subset']:<20}{values}{row['seconds']:>10.1f}{row['peak_MiB']:>10.0f}")
+    with tempfile.TemporaryDirectory() as folder:
+        made = None if given.case else write_phantoms(Path(folder) / "patient", GLIOMA, seeds=[1])
+        (study,) = (made or find_cohort(given.case, GLIOMA)).studies
+        if study.labels is None:
+            parser.error(f"{given.case} has no reference")
+        random = Path(folder) / "base.safetensors"
+        write_random_weights(random)
+        weights = {given.weights: given.weights} if given.weights else {"ccsd-small": None, BASE: random}
+        found = show(study, weights)
+    wall, cpu = help_seconds()
+    print(f"anymri --help: {wall:.2f} s, {cpu:.2f} CPU s (at most 0.3)")
     if given.json:
+        rows = {"help": {"wall": wall, "cpu": cpu}, "runs": [vars(row) for row in found]}
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def show(study: Study, weights: dict[str, Path | str | None]) -> list[Measured]:
+    """Measure and print every subset with every weights."""
+    assert study.labels is not None
+    reference = read_labels(study.labels.path)
+    truth = region_bits(reference.array, GLIOMA.scheme(study.scheme), GLIOMA)
+    shape = "×".join(map(str, reference.array.shape))
+    print(f"{study.name}, {shape}, on {platform.machine()}, {os.cpu_count()} cores")
+    head = ("WT", "TC", "ET", "seconds", "CPU s", "first window", "read", "prepare", "predict", "restore", "write", "peak MiB")
+    print(f"{'weights':<16}{'subset':<18}" + "".join(f"{h:>{max(8, len(h) + 2)}}" for h in head))
+    rows = []
+    for name, file in weights.items():
+        for subset in SUBSETS:
+            row = measured({n: study.images[n].path for n in subset if n in study.images}, truth, name, file)
+            rows.append(row)
+            values = "".join(f"{v:>8.3f}" for v in row.dice.values())
+            steps = "".join(f"{row.steps.get(h, 0.0):>{max(8, len(h) + 2)}.2f}" for h in head[6:11])
+            times = f"{row.seconds:>9.2f}{row.cpu_seconds:>8.2f}{row.first_window:>14.2f}"
+            print(f"{row.weights:<16}{row.subset:<18}{values}{times}{steps}{row.peak_mib:>10.0f}")
+    return rows
 
 
 if __name__ == "__main__":

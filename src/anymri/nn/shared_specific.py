@@ -158,7 +158,8 @@ class ModalityReduction(nn.Module):
         # As one convolution over M·C channels would be initialised.
         for share in self.shares:
             for weight in share.parameters():
-                weight.data.div_(modalities**0.5)
+                if not weight.is_meta:  # Arithmetic on shapes alone makes torch import sympy: half a second for nothing.
+                    weight.data.div_(modalities**0.5)
 
     def forward(self, features: Sequence[Tensor | None]) -> list[Tensor | None]:
         """Return each modality's share, (B, channels_out, D, H, W); the reduction of a subset is the sum over what is kept.

@@ -12,8 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import blosc2
-
 from anymri.errors import CaseError
 
 Item = TypeVar("Item")
@@ -85,6 +83,8 @@ def worked_off(items: Iterator[Item], work: Callable[[Item], Result], workers: i
 
 
 def _start_worker() -> None:
+    import blosc2
+
     # Signals reach the whole process group; the parent alone decides how to stop, and without it there is nothing to do.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 
 from anymri.domain.case import Case, Lattice, Split
@@ -149,6 +148,8 @@ def _optional(content: dict[str, Any], key: str) -> str | None:
 
 
 def _store(path: Path, array: Array, chunk: tuple[int, ...], block: tuple[int, ...]) -> None:
+    import blosc2
+
     shape = array.shape
     chunks = tuple(min(c, n) for c, n in zip(chunk, shape, strict=True))
     blocks = tuple(min(b, c) for b, c in zip(block, chunks, strict=True))
@@ -256,6 +257,8 @@ def _read(folder: Path, name: str, where: tuple[slice, ...]) -> Array:
 
     The checksum is compared where the whole is read; crops of it are drawn many times a second.
     """
+    import blosc2
+
     path, (case, sums) = folder / name, _read_case(folder)
     if not path.is_file():
         raise CaseError(f"{path}: not found; the prepared case has none, or is incomplete: delete the folder and prepare it again")
