@@ -152,3 +152,30 @@ def test_faults_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_patient_page(tmp_path / "preview.png" / "r.html", _summary(), tmp_path / "preview.png", GLIOMA)
     assert [p.name for p in tmp_path.iterdir()] == ["preview.png"]
+
+
+def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
+    known = {
+        "expected_dice": {"WT": [0.7, 0.9], "TC": [0.5, 0.8], "ET": [0.123, 0.456]},
+        "most_helpful": {"WT": None, "TC": {"modality": "T2", "gain": [-0.01, 0.2]}, "ET": {"modality": "T2", "gain": [0.05, 0.3]}},
+        "trust": {"cases": 17, "level": 0.8, "sha256": "cd" * 32},
+        "warnings": ["Do not rely on ET."],
+    }
+    _, page = _written(tmp_path, _summary(**known))
+    for words in ("0.12 to 0.46", "80% of patients", "17 patients", "WT none of them", "TC T2 -0.01 to +0.20", "ET T2 +0.05 to +0.30"):
+        assert words in page.text
+    assert page.text.index("Do not rely on ET.") < page.text.index("Volumes") < page.text.index("How far to trust it")
+    named = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    assert {attributes["aria-labelledby"] for tag, attributes in page.tags if tag == "section"} == named
+
+
+@pytest.mark.parametrize("known", [{}, {"trust": None}])
+def test_where_trust_was_not_measured_the_page_claims_nothing(tmp_path: Path, known: dict[str, Any]) -> None:
+    _, page = _written(tmp_path, _summary(**known))
+    assert "trust it" not in page.text and "Dice" not in page.text
+
+
+def test_with_all_sequences_nothing_could_help(tmp_path: Path) -> None:
+    known = {"expected_dice": {"WT": [0.7, 0.9]}, "most_helpful": {}, "trust": {"cases": 17, "level": 0.8}}
+    _, page = _written(tmp_path, _summary(**known))
+    assert "How far to trust it" in page.text and "would help" not in page.text

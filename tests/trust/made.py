@@ -46,7 +46,7 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
     for subset in subsets(task.modalities):
         for name in subset.missing:
             mean = 0.1 if name == subset.missing[-1] else 0.005
-            gains.setdefault(str(subset), {})[name] = Gain(mean=mean, low=mean - 0.05, high=mean + 0.05)
+            gains.setdefault(str(subset), {})[name] = Gain(mean=mean, low=round(mean - 0.05, 3), high=round(mean + 0.05, 3))
     belief = Belief(
         calibration=TRUTH, expectation=Expectation(intercept=intercept, slope=1.0, modalities={}, low=-0.5, high=0.5), gains=gains
     )

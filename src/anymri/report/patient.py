@@ -22,7 +22,8 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         path: Where to write; replaced only when the page is complete.
         summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
             ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``expected_dice``
-            (region → lowest and highest).
+            (region → lowest and highest), ``most_helpful`` (region → ``modality`` and ``gain``, lowest and highest, or None) and
+            ``trust`` (``cases`` and ``level``: what that rests on).
         preview_png: The picture, as ``write_preview`` leaves it.
         task: Names and colours of what is shown.
 
@@ -50,6 +51,7 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         task=task,
         rings=rings(task),
         rows=_rows(summary, task),
+        trust=_trust(summary),
         durations=[(step.replace("_", " "), f"{seconds:.1f} s") for step, seconds in summary["seconds"].items()],
         picture=base64.b64encode(picture).decode("ascii"),
         alternative=_alternative(summary),
@@ -69,6 +71,20 @@ def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
         }
         for region in task.regions
     ]
+
+
+def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the Dice to expect rests on and what would help; empty if nothing is known of it."""
+    trust, helpful = summary.get("trust"), summary.get("most_helpful") or {}
+    if not trust:
+        return {}
+    rows = [
+        {"region": region, "modality": best["modality"], "gain": "{:+.2f} to {:+.2f}".format(*best["gain"])}
+        if best
+        else {"region": region, "modality": "none of them", "gain": ""}
+        for region, best in helpful.items()
+    ]
+    return {"share": f"{trust['level']:.0%}", "cases": trust["cases"], "rows": rows}
 
 
 def _millilitres(volume_ml: float | None) -> str:

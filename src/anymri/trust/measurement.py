@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from anymri.engine.model import Model
 from anymri.errors import UsageError
@@ -92,7 +92,7 @@ def measure(
             )
     seen: list[Observation] = []
     for model, folder in pairs:
-        part = parts / f"{folder.name}.npz"
+        part = parts / f"{folder.name}.safetensors"
         found = _read_part(part, model, folder)
         if found is None:
             found = observe(model, folder, device=device)
@@ -117,10 +117,9 @@ def measure(
 
 
 def _write_part(part: Path, seen: Observation, model: Model) -> None:
-    with replacing(part) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream, counts=seen.counts_SRNK, dice=seen.dice_SR, subsets=np.array(seen.subsets), weights=np.array(model.sha256)
-        )
+    facts = {"subsets": " ".join(seen.subsets), "weights": model.sha256}
+    with replacing(part) as temporary:
+        save_file({"counts": seen.counts_SRNK, "dice": seen.dice_SR}, temporary, metadata=facts)
 
 
 def _read_part(part: Path, model: Model, folder: Path) -> Observation | None:
@@ -128,9 +127,10 @@ def _read_part(part: Path, model: Model, folder: Path) -> Observation | None:
     try:
         if (folder / "case.json").stat().st_mtime_ns > part.stat().st_mtime_ns:
             return None
-        with np.load(part, allow_pickle=False) as kept:
-            if not model.sha256 or str(kept["weights"]) != model.sha256:
+        with safe_open(part, framework="np") as kept:
+            facts = kept.metadata() or {}
+            if not model.sha256 or facts.get("weights") != model.sha256:
                 return None
-            return Observation(folder.name, tuple(map(str, kept["subsets"])), kept["counts"], kept["dice"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return Observation(folder.name, tuple(facts["subsets"].split()), kept.get_tensor("counts"), kept.get_tensor("dice"))
+    except (OSError, KeyError, SafetensorError):
         return None

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anymri.domain.task import GLIOMA
+from anymri.trust.calibration import soft_dice
+from anymri.trust.observation import said_of
+from anymri.trust.record import Trust
+from anymri.trust.statement import Statement, calibrations, made_by, stated
+
+from .made import TRUTH, made_record
+
+
+def statement(names: tuple[str, ...], *, intercept: float = 0.0) -> Statement:
+    logits = np.full((3, 4, 4, 4), -20.0, np.float32)
+    for r, edge in enumerate((3, 2, 1)):
+        logits[r, :edge, :edge, :edge] = 6.0 - 2 * r
+    image = np.ones((4, 4, 4, 4), np.float32)
+    return stated(Trust(made_record(GLIOMA, "ab", intercept=intercept), "cd"), GLIOMA.modalities.subset(names), logits, image)
+
+
+def test_the_dice_to_expect_comes_from_the_models_own_probabilities() -> None:
+    logits = np.full((3, 4, 4, 4), -20.0, np.float32)
+    for r, edge in enumerate((3, 2, 1)):
+        logits[r, :edge, :edge, :edge] = 6.0 - 2 * r
+    said = said_of(logits, np.ones((4, 4, 4, 4), np.float32))
+    found = statement(("T1",)).expected
+    for r, region in enumerate(GLIOMA.region_names):
+        assert found[region].middle == pytest.approx(min(max(soft_dice(said[r], TRUTH), 0.02), 0.98))
+        assert found[region].low < found[region].middle < found[region].high
+    assert found["WT"].middle > found["ET"].middle
+
+
+def test_what_is_not_to_be_relied_on_is_said() -> None:
+    said = statement(("FLAIR", "T1"), intercept=-4.0)
+    assert said.doubtful == GLIOMA.region_names
+    assert said.caution().startswith("Do not rely on WT (expected Dice ") and " and ET (expected Dice " in said.caution()
+    assert "FLAIR+T1" in said.caution()
+    sure = statement(("FLAIR", "T1"), intercept=4.0)
+    assert sure.doubtful == () and sure.caution() == ""
+
+
+def test_what_would_help_is_said() -> None:
+    said = statement(("FLAIR", "T1"))
+    expected = "Most would be gained by T2 for WT (Dice +0.05 to +0.15), TC (Dice +0.05 to +0.15) and ET (Dice +0.05 to +0.15)."
+    assert said.advice() == f"Without T1c and T2 the mask is less certain. {expected}"
+    assert said.summary()["most_helpful"]["ET"] == {"modality": "T2", "gain": [0.05, 0.15]}
+    whole = statement(GLIOMA.modalities.names)
+    assert whole.advice() == "" and whole.summary()["most_helpful"] == {}
+
+
+def test_the_summary_is_plain_numbers() -> None:
+    summary = statement(("T1",), intercept=-4.0).summary()
+    assert list(summary["expected_dice"]) == list(GLIOMA.region_names)
+    low, high = summary["expected_dice"]["ET"]
+    assert 0 <= low < high <= 1 and summary["doubtful_regions"] == list(GLIOMA.region_names)
+
+
+def test_without_a_trust_file_nothing_is_said_of_it() -> None:
+    assert made_by(None) is None and calibrations(None) == {}
+    told = made_by(Trust(made_record(GLIOMA, "ab"), "cd"))
+    assert told is not None and told["cases"] == 17 and told["calibration"]["TC"] == {"temperature": 2.0, "offset": -1.0}
