@@ -34,7 +34,7 @@ def replacing(path: Path, *, what: str = "", advice: str = ADVICE) -> Iterator[P
         for left_behind in _left_behind(path):
             _remove(left_behind)
         yield temporary
-        for file in sorted(temporary.iterdir()) if temporary.is_dir() else [temporary]:
+        for file in sorted(f for f in temporary.rglob("*") if f.is_file()) if temporary.is_dir() else [temporary]:
             _flush(file)
         _put(temporary, path)
     except OSError as error:
