@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,8 @@ def segment(
     device: Device = "auto",
 ) -> None:
     """Segment patients from the images at hand: mask on the patient's own grid, volumes, picture, page."""
+    from anymri.nn.processor import keep_memory
+    from anymri.report.preview import load_plotting
     from anymri.segment import checked_options, ready
     from anymri.segment.cohort import shard_named
     from anymri.weights import load_model, load_trust, named
@@ -54,6 +57,8 @@ def segment(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
     part = None if shard is None else shard_named(shard)
+    keep_memory()
+    threading.Thread(target=load_plotting, daemon=True).start()  # Pictures come last: what draws them is loaded meanwhile.
     model = ready(load_model(weights), options, exported=named(weights).file.parent)
     options = replace(options, trust=load_trust(weights, model))
     if given:

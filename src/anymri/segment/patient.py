@@ -16,7 +16,7 @@ import numpy as np
 from anymri.backends import Backend, backend_named, version_of, with_backend
 from anymri.domain.case import Source
 from anymri.domain.task import Task
-from anymri.engine.inference import device_named, nested, region_logits_of, restored
+from anymri.engine.inference import device_named, native_masks, region_logits_of, restored
 from anymri.engine.model import Model
 from anymri.errors import OutputError, UsageError
 from anymri.preparation.labels import labels_from_bits
@@ -179,14 +179,13 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     (logits,) = region_logits_of(model, opened.image_MDHW, mask, [mask], device=device_named(where), precision=precision)
     clock.lap("predict")
     native = opened.native
-    on_native = restored(logits, opened.grid, native)
-    masks = nested(on_native)
+    masks = native_masks(logits, opened.grid, native)
     regions = {r: Volume(m, native) for r, m in zip(task.region_names, masks, strict=True)}
     said = statement.stated(options.trust, opened.subset, logits, opened.image_MDHW) if options.trust is not None else None
     probabilities = {}
     if options.probabilities:
         how = statement.calibrations(options.trust)
-        rows = zip(task.region_names, on_native, strict=True)
+        rows = zip(task.region_names, restored(logits, opened.grid, native), strict=True)
         probabilities = {r: Volume(how.get(r, RAW).probability(x), native) for r, x in rows}
     bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
     labelled = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
