@@ -26,16 +26,15 @@ check: $(ENVIRONMENT)  ## lint, format, types, import layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: demo  ## what the speed claims rest on, measured on the patient of the demo
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/prepared_case.py demo/patient
-	$(BIN)/python benchmarks/one_patient.py demo/patient --json demo/one_patient.json
+bench: $(ENVIRONMENT)  ## what the speed claims rest on: all of benchmarks/, numbers and tables in bench/
+	$(BIN)/python benchmarks/run.py --out bench
 
 format: $(ENVIRONMENT)  ## bring the code into its common form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and all that is generated
-	rm -rf .venv demo build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf .venv demo bench build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch before all that needs it, so that a CPU build is kept where one is offered; setuptools is what builds the package.

@@ -1,11 +1,14 @@
 """Prepare one case, store it, and draw random crops from it, all on one thread: seconds, size on disk, crops per second.
 
-OMP_NUM_THREADS=1 python benchmarks/prepared_case.py CASE_FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/prepared_case.py CASE_FOLDER --json prepared_case.json
+
+Without a folder a synthetic patient is made.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from anymri.cohorts import find_cohort
+from anymri.cohorts.phantom import write_phantoms
 from anymri.domain.task import GLIOMA
 from anymri.preparation.pipeline import prepare_cohort
 from anymri.volumes.store import list_cases, read_case, read_image
@@ -23,13 +27,16 @@ EDGE, CROPS = 96, 60
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", type=Path)
-    cohort = find_cohort(parser.parse_args().case, GLIOMA)
+    parser.add_argument("case", type=Path, nargs="?")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        made = None if given.case else write_phantoms(Path(folder) / "patient", GLIOMA, seeds=[1])
         started = time.perf_counter()
-        prepare_cohort(cohort, GLIOMA, Path(folder))
-        print(f"prepared in {time.perf_counter() - started:.2f} s")
-        (case,) = list_cases(Path(folder))
+        prepare_cohort(made or find_cohort(given.case, GLIOMA), GLIOMA, Path(folder) / "prepared")
+        seconds = time.perf_counter() - started
+        print(f"prepared in {seconds:.2f} s")
+        (case,) = list_cases(Path(folder) / "prepared")
         size = sum(f.stat().st_size for f in case.iterdir()) / 1e6
         print(f"{size:.2f} MB on disk, modalities {', '.join(read_case(case).modalities)}")
         rng = np.random.default_rng(0)
@@ -37,7 +44,10 @@ def main() -> None:
         started = time.perf_counter()
         for d, h, w in rng.integers(0, room, (CROPS, 3)):
             read_image(case, (slice(d, d + EDGE), slice(h, h + EDGE), slice(w, w + EDGE)))
-        print(f"{CROPS / (time.perf_counter() - started):.0f} crops of {EDGE}³ per second")
+        crops = CROPS / (time.perf_counter() - started)
+        print(f"{crops:.0f} crops of {EDGE}³ per second")
+    if given.json:
+        given.json.write_text(json.dumps({"seconds": seconds, "MB": size, "crops_per_second": crops}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
