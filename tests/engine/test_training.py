@@ -313,6 +313,24 @@ def test_what_is_kept_is_the_moving_average(tmp_path: Path) -> None:
     assert built.state_dict().keys() == method.state_dict().keys()
 
 
+def test_each_stage_begins_its_moving_average_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Duel] = []
+    original = DuelConfig.build
+    monkeypatch.setattr(DuelConfig, "build", lambda self, task: built.append(original(self, task)) or built[-1])
+    lived: list[dict[str, torch.Tensor]] = []
+
+    def report(progress: Progress) -> None:
+        lived.append({name: value.detach().clone() for name, value in built[0].named_parameters()})
+
+    run = short_run("duel", steps=8, average=0.99, candidates=(0.5, 0.625, 0.75))
+    fit(run, PATIENTS, RunFolder(tmp_path), resume=False, device=CPU, report=report)
+    kept = [load_file(tmp_path / "candidates" / f"at_{share:.3f}.safetensors") for share in run.candidates]
+    # The second stage begins after step 4; what it trains was at its untrained start all through the first.
+    for before, after, decay, step in ((kept[0], kept[1], 1 / 10, 5), (kept[1], kept[2], 2 / 11, 6)):
+        for name, value in lived[step - 1].items():
+            torch.testing.assert_close(after[name], decay * before[name] + (1 - decay) * value)
+
+
 def test_cases_with_unknown_regions_are_drawn_as_rarely_as_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[float]] = []
     original = draw_patches

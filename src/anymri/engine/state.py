@@ -34,6 +34,7 @@ class Place:
         seconds: Spent on them.
         stage: Index of the current stage.
         stage_start: Share of the budget at which it began.
+        stage_step: Optimiser steps done by then.
         kept: Candidates that are on disk.
         running: Moving average of the loss; None before the first step.
         course: How the loss of the stage has gone.
@@ -43,6 +44,7 @@ class Place:
     seconds: float = 0.0
     stage: int = 0
     stage_start: float = 0.0
+    stage_step: int = 0
     kept: tuple[float, ...] = ()
     running: float | None = None
     course: Course = Course()
@@ -106,7 +108,7 @@ def staged(state: State, run: Run) -> State:
     due = min(int(share * count), count - 1)
     if due == state.place.stage:
         return state
-    return entered(state, run, replace(state.place, stage=due, stage_start=share, course=Course()))
+    return entered(state, run, replace(state.place, stage=due, stage_start=share, stage_step=state.place.step, course=Course()))
 
 
 def stage_share(run: Run, state: State) -> float:

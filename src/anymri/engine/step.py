@@ -243,7 +243,8 @@ def _on(batch: Batch, device: torch.device) -> Batch:
 
 @torch.no_grad()
 def _average(state: State, run: Run) -> None:
-    """Move the averaged weights towards the current ones; faster at first, so that the start is forgotten."""
-    decay = min(run.average, (1 + state.place.step) / (10 + state.place.step))
+    """Move the averaged weights towards the current ones; faster as a stage begins, so that its untrained start is forgotten."""
+    done = state.place.step - state.place.stage_step
+    decay = min(run.average, (1 + done) / (10 + done))
     for name, value in weights_of(state.method).items():
         state.averaged[name].lerp_(value, 1 - decay)
