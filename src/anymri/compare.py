@@ -98,12 +98,16 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
         means: Protocol, device, report.
 
     Raises:
-        UsageError: If a run leaves no case to be tested on, or the folder was begun with other runs or other cases; nothing is
-            trained then.
+        UsageError: If a run is for another task or leaves no case to be tested on, or the folder was begun with other runs or
+            other cases; nothing is trained then.
         InputFileError: If the folder's record is damaged.
     """
     record, split = read_cohort(data)
     for name, run in runs.items():
+        if record.task != run.task:
+            raise UsageError(
+                f"{data}: prepared for task {record.task}, {name} is for {run.task}; give --set task={record.task}, or other cases"
+            )
         if not parts_of(run, split).test:
             raise UsageError(f"{name}: no case is left out for testing; choose a fold with --fold")
     cases = {"cohort": record.name, "sha256": _digest(split)}

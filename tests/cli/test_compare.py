@@ -92,6 +92,14 @@ def test_a_set_and_a_fold_are_named(run, prepared: Path, tmp_path: Path, trained
     assert more.code == 2 and "was begun with other settings, they differ in steps" in more.err
 
 
+def test_who_trains_weights_that_hold_something_of_patients_is_told(
+    run, prepared: Path, tmp_path: Path, trained: dict[str, Run]
+) -> None:
+    done = run("compare", "retrieval", "uhved", *QUICK, "--data", prepared, "--out", tmp_path / "out")
+    assert done.code == 0
+    assert "note: retrieval_fold0: these weights hold pooled features" in done.err and "uhved_fold0: these" not in done.err
+
+
 def test_after_an_interruption_the_same_command_goes_on(run, prepared: Path, tmp_path: Path, trained: dict[str, Run]) -> None:
     words = ("compare", "ccsd", "adamm", *QUICK, "--data", prepared, "--out", tmp_path / "out")
     assert run(*words).code == 0
@@ -114,6 +122,8 @@ def test_after_an_interruption_the_same_command_goes_on(run, prepared: Path, tmp
         (("ccsd", "--folds", "2", "--fold", "1"), "give --folds N for the first N folds or --fold K for one of them, not both"),
         (("ccsd", "--fold", "2", "--set", "validation=0"), "fold 2 does not exist; this cohort has folds 0 to 1"),
         (("ccsd", "--folds", "3", "--set", "validation=0"), "fold 2 does not exist"),
+        (("ccsd.base", "six_categories", "--size", "tiny"), "--size tiny: every name says its size or is a recipe"),
+        (("ccsd", "--set", "task=metastasis"), "prepared for task glioma, ccsd_fold0 is for metastasis; give --set task=glioma"),
         (("ccsd", "--set", "fold=1"), "is said by --fold or --folds, not by --set"),
         (("ccsd", "--set", "speed=1"), "setting 'speed'"),
         (("ccsd", "six_categories"), "'ccsd' is there twice, with different settings (the second time by six_categories)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,10 +40,12 @@ def compare(
 ) -> None:
     """Train and score methods side by side: the same patches of the same cases, budget, seed and rules; then report on them."""
     from anymri.compare import begun_runs, check_alike, conclude, on_folds
-    from anymri.recipes import runs_named
+    from anymri.recipes import RECIPES, runs_named
 
     chosen = {"steps": steps, "minutes": minutes, "seed": seed}
     if names:
+        if size is not None and all(name in RECIPES or "." in name for name in names):
+            raise UsageError(f"--size {size}: every name says its size or is a recipe; leave --size out")
         runs = runs_named(names, size=size or "small")
         left_out = _folds(runs, folds, fold)
         changed = {name: _changed(run, chosen, settings or [], alone=not left_out) for name, run in runs.items()}
@@ -66,6 +69,7 @@ def carried_out(runs: Mapping[str, Run], data: Path, out: Path, *, device: str) 
     from anymri.compare import SCORES, Means, compare
     from anymri.engine.inference import device_named
     from anymri.metrics.protocol import PROTOCOLS
+    from anymri.weights import caution
 
     with progress_bar("comparing", 1000 * len(runs)) as advance:
         place = {name: 1000 * i for i, name in enumerate(runs)}
@@ -75,6 +79,8 @@ def carried_out(runs: Mapping[str, Run], data: Path, out: Path, *, device: str) 
         outcomes = compare(runs, data, out, means=means)
     for outcome in outcomes:
         print(f"failed: {outcome.name}: {outcome.reason}" if outcome.reason else f"scores in {outcome.folder / SCORES}")
+        if not outcome.reason and (told := caution(runs[outcome.name].method_config.holds)):
+            print(f"note: {outcome.name}: {told}", file=sys.stderr)
     return outcomes
 
 
