@@ -98,8 +98,8 @@ def test_a_network_may_divide_its_axes_differently() -> None:
 
 def test_sizes_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(method_named("ccsd").config, "sizes", ("tiny", "small", "base"))
-    with pytest.raises(UsageError, match="method uhved has no size 'paper'; expected one of tiny, small, base"):
-        Run.of("uhved", "paper", {"steps": 1})
+    with pytest.raises(UsageError, match="method ccsd has no size 'paper'; expected one of tiny, small, base"):
+        Run.of("ccsd", "paper", {"steps": 1})
 
 
 def test_a_record_comes_back(tmp_path: Path) -> None:

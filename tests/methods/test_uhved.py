@@ -62,7 +62,7 @@ def test_there_are_an_encoder_and_a_painter_for_each_modality() -> None:
     for task in (PROSTATE, GLIOMA, task_with(5)):
         method, n = uhved(task), len(task.modalities)
         assert len(method.encoders) == n and method.painters is not None and len(method.painters) == n
-    assert UHVEDConfig.sized("small").widths == (8, 16, 32, 64)
+    assert UHVEDConfig.sized("small").widths == UHVEDConfig.sized("paper").widths == (8, 16, 32, 64)
 
 
 def test_in_evaluation_the_mean_is_decoded() -> None:

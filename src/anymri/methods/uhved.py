@@ -18,8 +18,8 @@ Deviations:
     5. MSE is the mean over voxels and over the modalities at hand, those that the subset lacks included.
     6. On an incomplete case q_full is of what is at hand, and subsets are those of it.
     7. Softmax over background and classes, regions by summation; soft Dice over regions + cross-entropy.
-    8. Encoders and decoders are those of the other methods here, skips are added. ``small`` has the published widths, 8 to 64;
-       there is no other size of the paper.
+    8. Encoders and decoders are those of the other methods here, skips are added. ``small`` and ``paper`` have the published
+       widths, 8 to 64.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class UHVEDConfig(MethodConfig):
         reconstruction: Weight of the reconstructions; 0 leaves them and their decoders out.
     """
 
-    sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base")
+    sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base", "paper")
 
     widths: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128), min_length=2)
     depths: tuple[PositiveInt, ...] = (2, 2, 2, 2)
@@ -79,7 +79,7 @@ class UHVEDConfig(MethodConfig):
         """Return the settings of a size."""
         if size == "tiny":
             return cls(widths=(4, 6), depths=(1, 1))
-        return cls(widths=(8, 16, 32, 64)) if size == "small" else cls()
+        return cls() if size == "base" else cls(widths=(8, 16, 32, 64))
 
     def build(self, task: Task) -> UHVED:
         """Return a freshly initialised network."""
