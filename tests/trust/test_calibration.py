@@ -72,6 +72,7 @@ def test_soft_dice_by_hand() -> None:
     low, high = expit(LOGITS[at(-2.0)]), expit(LOGITS[at(1.0)])
     assert soft_dice(np.stack([everywhere, inside]), RAW) == pytest.approx(2 * 5 * high / (10 * low + 5 * high + 5))
     assert soft_dice(np.zeros((2, BINS)), RAW) == 0.0
+    assert soft_dice(np.stack([np.stack([everywhere, inside])] * 3), RAW).shape == (3,)
 
 
 def test_the_best_mask_of_a_doubtful_region_reaches_below_one_half() -> None:

@@ -35,10 +35,10 @@ def weights_where(name: Annotated[str, typer.Argument(help="Name of weights.")])
 @weights_app.command("verify")
 def weights_verify() -> None:
     """Check every file against its hash."""
-    from anymri.weights import known, load_model
+    from anymri.weights import known, load_model, load_trust
 
     for line in known():
-        load_model(line.name)
+        load_trust(line.name, load_model(line.name))
         print(f"{line.name}: {line.sha256} as it should be")
 
 

@@ -79,7 +79,7 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
     if not trust:
         return {}
     rows = [
-        {"region": region, "modality": best["modality"], "gain": "{:+.2f} to {:+.2f}".format(*best["gain"])}
+        {"region": region, "modality": best["modality"], "gain": " to ".join(f"{round(g, 2) + 0.0:+.2f}" for g in best["gain"])}
         if best
         else {"region": region, "modality": "none of them", "gain": ""}
         for region, best in helpful.items()

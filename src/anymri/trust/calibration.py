@@ -107,14 +107,14 @@ def expected_calibration_error(voxels_K: Array, true_K: Array, calibration: Cali
     return float(np.abs(gaps(voxels_K, true_K, calibration)).sum()) / total if total else float("nan")
 
 
-def soft_dice(said_NK: Array, calibration: Calibration) -> float:
+def soft_dice(said_NK: Array, calibration: Calibration) -> Floats:
     """Return the Dice of a mask with a truth drawn from the probabilities: 2 Σ p·m / (Σ p + Σ m); 0 if both sums are 0.
 
     Args:
-        said_NK: Counts everywhere and inside the mask, as ``counts.said`` returns them for a region.
+        said_NK: Counts everywhere and inside the mask, as ``counts.said`` returns them; any axes before these two are kept.
         calibration: What makes probabilities of the logits.
     """
     p = calibration.probability(LOGITS)
-    everywhere, inside = said_NK[EVERYWHERE], said_NK[INSIDE]
-    both = float(everywhere @ p) + float(np.sum(inside))
-    return 2 * float(inside @ p) / both if both > 0 else 0.0
+    inside = said_NK[..., INSIDE, :]
+    both = np.asarray(said_NK[..., EVERYWHERE, :] @ p + inside.sum(-1))
+    return np.divide(2 * (inside @ p), both, out=np.zeros_like(both), where=both > 0)

@@ -55,7 +55,7 @@ class Sample:
 
     def soft_dice(self, how: Calibration) -> Floats:
         """Return the Dice that the model's own probabilities promise, (C, S). The reference is not looked at."""
-        return np.array([[soft_dice(said, how) for said in row] for row in self.counts_CSNK])
+        return soft_dice(self.counts_CSNK, how)
 
 
 class Belief(BaseModel):

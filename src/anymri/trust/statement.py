@@ -54,7 +54,7 @@ class Statement:
         by: dict[str, list[str]] = {}
         for region, best in self.helpful.items():
             if best is not None:
-                by.setdefault(best[0], []).append(f"{region} (Dice {best[1].low:+.2f} to {best[1].high:+.2f})")
+                by.setdefault(best[0], []).append(f"{region} (Dice {_signed(best[1].low)} to {_signed(best[1].high)})")
         what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
         found = f"Most would be gained by {what}." if what else "None of them is expected to help."
         return f"Without {_listed(list(self.subset.missing))} the mask is less certain. {found}"
@@ -84,7 +84,7 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array) 
     expected, helpful = {}, {}
     for (region, measured), said in zip(trust.record.regions.items(), said_of(logits_RDHW, image_MDHW), strict=True):
         belief = measured.belief
-        expected[region] = belief.expectation.expected(soft_dice(said, belief.calibration), subset.names)
+        expected[region] = belief.expectation.expected(float(soft_dice(said, belief.calibration)), subset.names)
         helpful[region] = most_helpful(belief.gains.get(str(subset), {}))
     return Statement(trust, subset, expected, helpful)
 
@@ -101,6 +101,10 @@ def made_by(trust: Trust | None) -> dict[str, Any] | None:
     record = trust.record
     how = {region: calibration.model_dump() for region, calibration in calibrations(trust).items()}
     return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "calibration": how}
+
+
+def _signed(gain: float) -> str:
+    return f"{round(gain, 2) + 0.0:+.2f}"  # Without the sign that a rounded nought may keep.
 
 
 def _listed(words: list[str]) -> str:

@@ -1,0 +1,127 @@
+"""calibrate → segment: what is said of a patient, what is claimed without a trust file, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from anymri import Options, segment
+from anymri.domain.task import GLIOMA
+from anymri.engine.model import read_model
+from anymri.trust.record import beside, write_trust
+from anymri.trust.statement import NOT_MEASURED
+from anymri.weights import load_model, load_trust, trust_of
+
+from ..material import write_made_cohort
+from ..trust.made import TRUTH, made_record
+
+
+@pytest.fixture
+def trusted(weights: Path, tmp_path: Path) -> Path:
+    """Untrained weights with a trust file beside them."""
+    copy = tmp_path / "trusted" / "weights.safetensors"
+    copy.parent.mkdir()
+    shutil.copyfile(weights, copy)
+    write_trust(beside(copy), made_record(GLIOMA, read_model(copy).sha256, intercept=-5.0))
+    return copy
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def array(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+
+
+def test_trust_is_measured_and_used(run, tmp_path: Path) -> None:
+    prepared, out = tmp_path / "prepared", tmp_path / "run"
+    write_made_cohort(prepared, GLIOMA, folds=(("a", "b", "c", "d", "e"), ("f", "g")))
+    small = ["--set", "patch=[16,16,16]", "--set", "window.stride=1", "--set", "window.size=[16,16,16]", "--set", "validation=0"]
+    config = '{"widths": [4, 6], "depths": [1, 1]}'
+    done = run("train", "ccsd", "--data", prepared, "--out", out, "--fold", 0, "--steps", 1, "--set", f"config={config}", *small)
+    assert done.code == 0, done.err
+    done = run("calibrate", out, "--data", prepared, "--out", out / "weights.trust.json", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "5 cases of made_up, each by what the others taught" in done.out and "copy it" not in done.out
+    assert not list(out.glob(".weights*"))
+    done = run("segment", "--cohort", prepared, "--shard", "1/7", "--weights", out, "--out", tmp_path / "masks")
+    assert done.code == 0, done.err
+    summary = summary_of(tmp_path / "masks" / "a")
+    assert summary["trust"]["cases"] == 5 and list(summary["expected_dice"]) == ["WT", "TC", "ET"]
+    assert "expected Dice: WT" in done.out and NOT_MEASURED not in summary["warnings"]
+    refused = run("calibrate", out, "--data", prepared, "--out", tmp_path / "trust.json")
+    assert refused.code == 2 and ".trust.json" in refused.err
+    refused = run("calibrate", out, "--data", prepared, "--fold", 1, "--out", tmp_path / "w.trust.json")
+    assert refused.code == 2 and "were trained on 2 cases of fold 1" in refused.err and len(refused.err.splitlines()) == 1
+
+
+def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: dict[str, Path], tmp_path: Path) -> None:
+    done = run("segment", "--flair", images["flair"], "--weights", trusted, "--out", tmp_path / "p")
+    assert done.code == 0, done.err
+    summary = summary_of(tmp_path / "p")
+    assert summary["warnings"][0].startswith("Do not rely on WT (expected Dice ")
+    assert done.out.splitlines()[1].strip() == summary["warnings"][0]
+    assert summary["doubtful_regions"] == ["WT", "TC", "ET"]
+    assert summary["most_helpful"]["ET"] == {"modality": "T2", "gain": [0.05, 0.15]}
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert page.index("Do not rely on WT") < page.index("Expected Dice") < page.index("How far to trust it")
+
+
+def test_without_a_trust_file_nothing_is_claimed(run, weights: Path, images: dict[str, Path], tmp_path: Path) -> None:
+    done = run("segment", "--flair", images["flair"], "--weights", weights, "--out", tmp_path / "p")
+    assert done.code == 0 and NOT_MEASURED in done.out and "expected Dice:" not in done.out
+    summary = summary_of(tmp_path / "p")
+    assert summary["trust"] is None and NOT_MEASURED in summary["warnings"] and "expected_dice" not in summary
+    assert "trust it" not in (tmp_path / "p" / "report.html").read_text()
+
+
+def test_calibration_moves_probabilities_and_no_mask(weights: Path, trusted: Path, images: dict[str, Path]) -> None:
+    files = {"T1c": images["t1c"], "T2": images["t2"]}
+    raw, calibrated = (segment(files, weights=w, options=Options(probabilities=True)) for w in (weights, trusted))
+    assert np.array_equal(raw.mask.array, calibrated.mask.array)
+    for region in GLIOMA.region_names:
+        p = np.clip(raw.probabilities[region].array.astype(float), 1e-12, 1 - 1e-6)
+        expected = TRUTH.probability(np.log(p / (1 - p)))
+        assert np.allclose(calibrated.probabilities[region].array, expected, atol=1e-3)
+
+
+def test_a_trust_file_that_cannot_be_used_is_refused(run, trusted: Path, images: dict[str, Path], tmp_path: Path) -> None:
+    words = ("segment", "--flair", images["flair"], "--weights", trusted, "--out", tmp_path / "p")
+    for damage, word in (("{", "damaged"), (json.dumps(made_record(GLIOMA, "00").model_dump(mode="json")), "other weights")):
+        beside(trusted).write_text(damage)
+        done = run(*words)
+        assert done.code == 2 and word in done.err and len(done.err.splitlines()) == 1 and str(beside(trusted)) in done.err
+        assert not (tmp_path / "p").exists()
+        assert run("weights", "import", trusted).code == 2
+
+
+def test_trust_is_imported_with_the_weights(run, trusted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "kept"))
+    assert run("weights", "import", trusted).code == 0
+    model = load_model("untrained")
+    trust = load_trust("untrained", model)
+    assert trust is not None and trust == trust_of(model) == load_trust(trusted, model)
+    assert run("weights", "verify").code == 0
+    kept = tmp_path / "kept" / "untrained.trust.json"
+    kept.write_text(kept.read_text() + "\n")
+    done = run("weights", "verify")
+    assert done.code == 2 and "SHA-256" in done.err and len(done.err.splitlines()) == 1
+    kept.unlink()
+    assert run("weights", "verify").code == 2
+
+
+def test_the_shipped_weights_come_with_their_trust() -> None:
+    model = load_model()
+    trust = load_trust(None, model)
+    assert trust is not None and trust.record.cases >= 5 and trust.record.method == model.header.method
+    for measured in trust.record.regions.values():
+        raw, fitted = (measured.checks.calibration[way] for way in ("raw", "fitted"))
+        assert fitted.cross_entropy < raw.cross_entropy
+        assert measured.checks.dice.mean_absolute_error < measured.checks.dice.by_modalities_alone
