@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+Given = Mapping[str, Any]  # Arguments of a function of torch, by name.
+
 
 def suited_to(device: torch.device) -> AbstractContextManager[Any]:
     """Return the context in which a network without gradients runs fastest on a device; it changes nothing but on a processor."""
@@ -44,43 +46,31 @@ class _OnProcessor(TorchFunctionMode):
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Return what torch would, computed by another kernel if there is a better one."""
-        other = _INSTEAD.get(func)
-        if other is None or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
-            other = func
-        return other(*args, **(kwargs or {}))
+        if func in _INSTEAD and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+            names, other = _INSTEAD[func]
+            found = other({**dict(zip(names, args, strict=False)), **(kwargs or {})})
+            if found is not None:
+                return found
+        return func(*args, **(kwargs or {}))
 
 
-def _convolved(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Tensor:
+def _convolved(given: Given) -> Tensor | None:
+    x, weight, padding, groups = given["input"], given["weight"], given.get("padding", 0), given.get("groups", 1)
     if x.dtype != torch.float32 or weight.dtype != torch.float32 or isinstance(padding, str) or x.dim() != 5:
-        return torch.conv3d(x, weight, bias, stride, padding, dilation, groups)
+        return None
+    stride, dilation, bias = given.get("stride", 1), given.get("dilation", 1), given.get("bias")
     steps, pads, holes = _triple(stride), _triple(padding), _triple(dilation)
     if groups == 1 and weight.shape[2:] == (1, 1, 1) and steps == (1, 1, 1) and not any(pads):
         return pointwise(x, weight, bias)
     return torch.mkldnn_convolution(channels_last(x), weight, bias, pads, steps, holes, groups)
 
 
-def _normed(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if not training or running_mean is not None or x.dtype != torch.float32 or x.dim() != 5:
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+def _normed(given: Given) -> Tensor | None:
+    x = given["input"]
+    if not given.get("training") or given.get("running_mean") is not None or x.dtype != torch.float32 or x.dim() != 5:
+        return None
     x = channels_last(x)
-    return F.batch_norm(x, *moments(x), weight, bias, training=False, eps=eps)
+    return F.batch_norm(x, *moments(x), given.get("weight"), given.get("bias"), training=False, eps=given.get("eps", 1e-5))
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +98,11 @@ def _triple(value: int | Sequence[int]) -> tuple[int, ...]:
 
 _BLOCK = 4096  # Voxels that are added up in single precision.
 _CANCELLED = 1e-3
-_INSTEAD: dict[Callable[..., Any], Callable[..., Any]] = {torch.conv3d: _convolved, F.batch_norm: _normed}
+# What is replaced, the names of what it is given, and by what: nothing comes back where torch is to do it.
+_INSTEAD: dict[Callable[..., Any], tuple[tuple[str, ...], Callable[[Given], Tensor | None]]] = {
+    torch.conv3d: (("input", "weight", "bias", "stride", "padding", "dilation", "groups"), _convolved),
+    F.batch_norm: (("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"), _normed),
+}
 
 
 def keep_memory() -> None:
