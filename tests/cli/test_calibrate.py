@@ -108,6 +108,8 @@ def test_trust_is_imported_with_the_weights(run, trusted: Path, tmp_path: Path, 
     model = load_model("untrained")
     trust = load_trust("untrained", model)
     assert trust is not None and trust == trust_of(model) == load_trust(trusted, model)
+    beside(trusted).unlink()
+    assert load_trust(trusted, model) == trust  # A copy of weights that were imported.
     assert run("weights", "verify").code == 0
     kept = tmp_path / "kept" / "untrained.trust.json"
     kept.write_text(kept.read_text() + "\n")

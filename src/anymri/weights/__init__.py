@@ -122,6 +122,8 @@ def load_model(name: str | Path | None = None) -> Model:
 def load_trust(name: str | Path | None, model: Model) -> Trust | None:
     """Return how far to trust some weights, from the file beside them; None if that has not been measured.
 
+    A copy of weights that can be named is trusted as they are.
+
     Args:
         name: As for ``load_model``.
         model: What that returned.
@@ -129,7 +131,7 @@ def load_trust(name: str | Path | None, model: Model) -> Trust | None:
     Raises:
         WeightsError: If there is a trust file and it is damaged, was changed, or belongs to other weights.
     """
-    return _trust(named(name), model.sha256)
+    return _trust(named(name), model.sha256) or trust_of(model)
 
 
 def trust_of(model: Model) -> Trust | None:
