@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from anymri.domain.task import GLIOMA, METASTASIS
 from anymri.engine.run import Run
+from anymri.methods.adamm import AdaMMConfig
 from anymri.recipes import run_named
+from anymri.recipes.adamm import ABLATION
+from anymri.recipes.categories import six_categories
 from anymri.recipes.default import default
 from anymri.recipes.splits import split_lists
 
@@ -31,6 +34,17 @@ def test_the_other_data_sets_have_the_recipe_of_all_methods() -> None:
     assert recipe("adamm.brats2018") == usual.model_copy(update={"cases": split_lists("brats2018")})
     assert recipe("adamm.brats2024") == usual.model_copy(update={"fold": 0})
     assert recipe("adamm.metastasis") == usual.model_copy(update={"fold": 0, "task": "metastasis"})
+
+
+def test_the_ablation_leaves_out_one_module_at_a_time() -> None:
+    for name, base in (("adamm.ablation", recipe("adamm.brats2018")), ("adamm.ablation.small", six_categories()["adamm"])):
+        runs = run_named(name)
+        assert not isinstance(runs, Run) and list(runs) == list(ABLATION) and runs["whole"] == base
+        assert all(run.model_copy(update={"config": base.config}) == base for run in runs.values())
+        for row, changed in ABLATION.items():
+            assert {k: v for k, v in runs[row].config.items() if v != base.config[k]} == changed
+        distils = AdaMMConfig.model_validate(runs["without_bbdm"].config).distils
+        assert not distils and AdaMMConfig.model_validate(base.config).distils
 
 
 def test_a_resection_cavity_is_no_part_of_the_tumour() -> None:

@@ -16,6 +16,8 @@ Recipe = Callable[[], Run] | Callable[[], Mapping[str, Run]]
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
+        "adamm.ablation": adamm.ablation,
+        "adamm.ablation.small": adamm.ablation_small,
         "adamm.brats2018": adamm.brats2018,
         "adamm.brats2024": adamm.brats2024,
         "adamm.metastasis": adamm.metastasis,

@@ -1,13 +1,18 @@
-"""AdaMM on the data of its paper: by the project's own recipe, and as it was published.
+"""AdaMM on the data of its paper: by the project's own recipe, and as it was published; and without each of its modules.
 
 No list of cases is published with AdaMM. BraTS 2018 has the field's lists; of the other two data sets fold 0 is left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from anymri.data.augment import Augmentation
 from anymri.domain.task import METASTASIS
 from anymri.engine.run import Run, Window, checked_run
+from anymri.recipes.categories import six_categories
+from anymri.recipes.ccsd import varied
 from anymri.recipes.default import default
 from anymri.recipes.splits import split_lists
 
@@ -17,6 +22,15 @@ EPOCHS = 200
 CROP = (160, 192, 128)
 # BraTS 2024, adult glioma after treatment, has 1350 cases with a reference; a fifth is left out.
 CASES = 1080
+# Without adapters there is nothing for GARM to refine.
+ABLATION: Mapping[str, Mapping[str, Any]] = {
+    "whole": {},
+    "without_adapters": {"adapters": False, "garm": False},
+    "without_garm": {"garm": False},
+    "without_bbdm": {"output": 0, "content": 0, "style": 0, "adversarial": 0},
+    "without_lgrm": {"lgrm": False},
+    "without_gate": {"gate": "off"},
+}
 
 
 def brats2018() -> Run:
@@ -64,6 +78,16 @@ def published() -> Run:
     }
     run = Run.of("adamm", "paper", settings)
     return checked_run({**run.model_dump(mode="json"), "config": {**run.config, "style_scale": "absolute"}})
+
+
+def ablation() -> Mapping[str, Run]:
+    """Return AdaMM on BraTS 2018, whole, without each of its modules, and with a head whose verdict takes nothing out."""
+    return varied(brats2018, ABLATION)
+
+
+def ablation_small() -> Mapping[str, Run]:
+    """Return the small version of this ablation: on what is prepared, with size, budget and patches of six_categories."""
+    return varied(lambda: six_categories()["adamm"], ABLATION)
 
 
 def _default(settings: dict[str, object]) -> Run:
