@@ -40,7 +40,10 @@ def decoded(method: Method, image: torch.Tensor, keep: tuple[bool, ...]) -> tupl
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(map(str, v.values())))
-@pytest.mark.parametrize("keep", [(True,) * 4, (False, False, True, False)], ids=["all", "one"])
+@pytest.mark.parametrize(
+    "keep",
+    [pytest.param((True,) * 4, marks=pytest.mark.slow, id="all"), pytest.param((False, False, True, False), id="one")],
+)
 def test_a_graph_computes_what_the_method_does(name: str, options: dict[str, Any], keep: tuple[bool, ...], tmp_path: Path) -> None:
     method = tiny(name, GLIOMA, **options).eval()
     session = session_of(method, keep, tmp_path)

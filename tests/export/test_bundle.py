@@ -60,6 +60,17 @@ def test_a_network_of_nothing() -> None:
         network(torch.full((1, 4, 8, 8, 8), torch.nan))
 
 
+def test_export_refuses_in_one_line(run: Any, weights: Path, tmp_path: Path) -> None:
+    for words, said in (
+        ((weights, "--format", "onnx", "--out", weights.parent), "new folder"),
+        ((weights, "--format", "tiff", "--out", tmp_path / "out"), "onnx, bundle"),
+        ((tmp_path / "nothing", "--format", "onnx", "--out", tmp_path / "out"), "neither a file"),
+    ):
+        done = run("export", *words)
+        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_monai_runs_it(bundle: Path, weights: Path, images: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("monai", reason="MONAI is not installed")

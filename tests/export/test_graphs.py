@@ -17,6 +17,7 @@ from anymri.weights import load_model
 
 pytest.importorskip("onnx", reason="the extras onnx and openvino are not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytestmark = pytest.mark.slow  # Fifteen graphs are made.
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +71,3 @@ def test_the_example_on_its_page_runs(exported: Path, monkeypatch: pytest.Monkey
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["inside"].shape == (3, 32, 32, 32)
-
-
-def test_export_refuses_in_one_line(run: Any, weights: Path, tmp_path: Path) -> None:
-    for words, said in (
-        ((weights, "--format", "onnx", "--out", weights.parent), "new folder"),
-        ((weights, "--format", "tiff", "--out", tmp_path / "out"), "onnx, bundle"),
-        ((tmp_path / "nothing", "--format", "onnx", "--out", tmp_path / "out"), "neither a file"),
-    ):
-        done = run("export", *words)
-        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1
-    assert not (tmp_path / "out").exists()
