@@ -69,8 +69,10 @@ def carried_out(runs: Mapping[str, Run], data: Path, out: Path, *, device: str) 
     from anymri.compare import SCORES, Means, compare
     from anymri.engine.inference import device_named
     from anymri.metrics.protocol import PROTOCOLS
+    from anymri.nn.processor import keep_memory
     from anymri.weights import caution
 
+    keep_memory()
     with progress_bar("comparing", 1000 * len(runs)) as advance:
         place = {name: 1000 * i for i, name in enumerate(runs)}
         means = Means(

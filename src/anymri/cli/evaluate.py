@@ -52,9 +52,11 @@ def _of_weights(model: str, data: Path, out: Path, how: tuple[Any, int | None, s
     """Return the scores of weights."""
     from anymri.engine.evaluation import evaluate as evaluate_model
     from anymri.engine.inference import device_named
+    from anymri.nn.processor import keep_memory
     from anymri.volumes.store import case_folder, read_cohort
     from anymri.weights import load_model
 
+    keep_memory()
     rules, fold, device = how
     loaded, (record, split) = load_model(model), read_cohort(data)
     trained = loaded.header.training

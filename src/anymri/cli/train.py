@@ -47,8 +47,10 @@ def train(
     from anymri.engine.inference import device_named
     from anymri.engine.run import Run
     from anymri.engine.training import train as train_run
+    from anymri.nn.processor import keep_memory
     from anymri.weights import caution, named
 
+    keep_memory()
     if resume and name is None and again is None:
         again = out
     start = str(named(init).file) if init else None
