@@ -11,9 +11,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from anymri import Options, segment
+from anymri import Options
 from anymri.domain.task import GLIOMA
 from anymri.engine.model import read_model
+from anymri.segment import Visit, segment_visit
 from anymri.trust.record import beside, write_trust
 from anymri.trust.statement import NOT_MEASURED
 from anymri.weights import load_model, load_trust, trust_of
@@ -30,6 +31,13 @@ def trusted(weights: Path, tmp_path: Path) -> Path:
     shutil.copyfile(weights, copy)
     write_trust(beside(copy), made_record(GLIOMA, read_model(copy).sha256, intercept=-5.0))
     return copy
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """One case of a few voxels."""
+    write_made_cohort(tmp_path / "small", GLIOMA, folds=(("a",),))
+    return tmp_path / "small"
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -74,17 +82,18 @@ def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: d
     assert page.index("Do not rely on WT") < page.index("Expected Dice") < page.index("How far to trust it")
 
 
-def test_without_a_trust_file_nothing_is_claimed(run, weights: Path, images: dict[str, Path], tmp_path: Path) -> None:
-    done = run("segment", "--flair", images["flair"], "--weights", weights, "--out", tmp_path / "p")
+def test_without_a_trust_file_nothing_is_claimed(run, weights: Path, prepared: Path, tmp_path: Path) -> None:
+    done = run("segment", "--cohort", prepared, "--weights", weights, "--out", tmp_path / "p")
     assert done.code == 0 and NOT_MEASURED in done.out and "expected Dice:" not in done.out
-    summary = summary_of(tmp_path / "p")
+    summary = summary_of(tmp_path / "p" / "a")
     assert summary["trust"] is None and NOT_MEASURED in summary["warnings"] and "expected_dice" not in summary
-    assert "trust it" not in (tmp_path / "p" / "report.html").read_text()
+    assert "trust it" not in (tmp_path / "p" / "a" / "report.html").read_text()
 
 
-def test_calibration_moves_probabilities_and_no_mask(weights: Path, trusted: Path, images: dict[str, Path]) -> None:
-    files = {"T1c": images["t1c"], "T2": images["t2"]}
-    raw, calibrated = (segment(files, weights=w, options=Options(probabilities=True)) for w in (weights, trusted))
+def test_calibration_moves_probabilities_and_no_mask(trusted: Path, prepared: Path) -> None:
+    visit, model = Visit("a", case=prepared / "cases" / "a"), read_model(trusted)
+    ways = [Options(probabilities=True, trust=trust) for trust in (None, load_trust(trusted, model))]
+    raw, calibrated = (segment_visit(visit, model, options) for options in ways)
     assert np.array_equal(raw.mask.array, calibrated.mask.array)
     for region in GLIOMA.region_names:
         p = np.clip(raw.probabilities[region].array.astype(float), 1e-12, 1 - 1e-6)

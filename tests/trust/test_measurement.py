@@ -118,7 +118,6 @@ def test_a_measurement_goes_on_where_it_was(prepared: Path, runs: list[Model], t
     assert asked == ["a", "b", "c", "d", "b", "d", "e", "f"]
     assert record.cases == 6 and record.cohort == "made_up" and list(record.regions) == list(GLIOMA.region_names)
     assert record.weights == record.measured == tuple(m.sha256 for m in runs)
-    assert record == measure(pairs, [], parts=parts, device=CPU)
 
 
 def test_weights_trained_on_all_may_share_the_record(prepared: Path, runs: list[Model], tmp_path: Path) -> None:
