@@ -5,8 +5,9 @@
 
 The cases are synthetic patients, prepared into a temporary folder, or those of a prepared cohort. ``disk`` reads a box of the image
 and of the reference from the compressed store; ``memory`` cuts it out of loaded patients; both end in float32, four modalities.
-The step is one of the given method's default run; its data are made once for all (cached), before the step (at once), or beside the
-one before it (ahead). All take turns in one run; CPU seconds stand beside wall seconds, since others may compute on the machine.
+The step is one of the given method's default run; its data lie there already (cached), are made before it (at once), or beside the
+step before it (ahead). They are the same for all three, and so are the students that a step draws. All take turns in one run; CPU
+seconds stand beside wall seconds, since others may compute on the machine.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from anymri.data.patients import Patient, load_patients
 from anymri.domain.task import GLIOMA
 from anymri.engine.run import Run
 from anymri.engine.state import first_state
-from anymri.engine.step import make_step
+from anymri.engine.step import _data_of, make_step
 from anymri.preparation.pipeline import prepare_cohort
 from anymri.recipes.default import default
 from anymri.volumes.store import list_cases, read_case, read_image, read_labels
@@ -123,14 +124,13 @@ def data_costs(run: Run, patients: Sequence[Patient], count: int) -> tuple[float
     return cut / count, augmented / count
 
 
-def cached() -> Fetch:
-    """Return a way to fetch that makes data once and gives it again and again."""
-    kept: list[Any] = []
+def lying_there(run: Run, patients: Sequence[Patient], step: int) -> Fetch:
+    """Return a way to fetch the data of one step that costs nothing: all of them are made now."""
+    made_of = partial(_data_of, run, patients, [1.0] * len(patients), torch.device("cpu"))
+    kept = {key: made_of(key) for key in ((run.seed, step, part) for part in range(run.accumulate))}
 
     def fetch(make: Callable[[Key], Any], key: Key, following: Key) -> Any:
-        if not kept:
-            kept.append(make(key))
-        return kept[0]
+        return kept[key]
 
     return fetch
 
@@ -143,14 +143,15 @@ def step_costs(run: Run, folders: Sequence[Path], *, rounds: int, steps: int) ->
     state = first_state(method.train(), run, torch.device("cpu"))
     found: dict[str, list[tuple[float, float]]] = {"cached": [], "at once": [], "ahead": []}
     with one_ahead() as ahead:
-        ways = {"cached": cached(), "at once": at_once, "ahead": ahead}
+        ways: dict[str, Fetch] = {"at once": at_once, "ahead": ahead}
         for round_ in range(rounds + 1):
-            for way in list(ways) if round_ % 2 else reversed(ways):
+            for way in list(found) if round_ % 2 else reversed(found):
                 for number in range(steps + 1):
                     # Of the same draws for all, so that they do the same work; the first of a turn has nothing made ahead.
                     state = replace(state, place=replace(state.place, step=round_ * (steps + 1) + number))
+                    fetch = ways.get(way) or lying_there(run, patients, state.place.step)
                     wall, cpu = time.perf_counter(), time.process_time()
-                    make_step(state, run, patients, [1.0] * len(patients), progress=0.5, fetch=ways[way])
+                    make_step(state, run, patients, [1.0] * len(patients), progress=0.5, fetch=fetch)
                     if round_ and number:
                         found[way].append((time.perf_counter() - wall, time.process_time() - cpu))
     cut, augment = data_costs(run, patients, 30)

@@ -12,7 +12,7 @@ import torch
 from anymri.data.patients import check_names, full_image
 from anymri.domain.task import Task
 from anymri.engine.distributed import joined
-from anymri.engine.inference import nested, region_logits_of, restored
+from anymri.engine.inference import native_masks, region_logits_of
 from anymri.engine.model import Model
 from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.metrics.protocol import CaseReference, Protocol, prepare_case, score_case
@@ -138,6 +138,6 @@ def _scored(
 
 
 def _one(logits, grids: tuple[Grid, Grid], task: Task, reference: CaseReference, name: tuple[Origin, str]) -> tuple[Score, ...]:
-    masks = nested(restored(logits, *grids))
+    masks = native_masks(logits, *grids)
     scored = score_case(dict(zip(task.region_names, masks, strict=True)), reference)
     return tabulated(*name, scored)
