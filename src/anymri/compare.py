@@ -121,9 +121,11 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
         folder = out / name
         try:
             _done(name, run, data, folder, means=means)
-        except (AnymriError, RuntimeError, MemoryError) as error:  # The latter two: of memory, and the like.
-            said = str(error).strip().splitlines() or [type(error).__name__]  # MemoryError says nothing.
-            outcomes.append(Outcome(name, folder, one_line(said[0])))
+        except AnymriError as error:
+            outcomes.append(Outcome(name, folder, one_line(str(error))))
+        except Exception as error:  # A fault in one method is no reason to lose the others.
+            said = str(error).strip().splitlines()
+            outcomes.append(Outcome(name, folder, one_line(": ".join((type(error).__name__, *said[:1])))))
         else:
             outcomes.append(Outcome(name, folder))
     return tuple(outcomes)

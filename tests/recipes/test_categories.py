@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from anymri.compare import check_alike
+from anymri.errors import UsageError
 from anymri.methods import METHODS, method_named
+from anymri.recipes import runs_named
 from anymri.recipes.categories import REPRESENTATIVES, six_categories
 from anymri.recipes.default import default, side_by_side
 
@@ -26,3 +30,9 @@ def test_one_patch_and_window_fit_all() -> None:
     assert multiples[0] < multiples[1]
     assert runs["a"].patch == runs["b"].patch == default("dropout_unet", "paper").patch
     assert runs["a"].window == runs["b"].window
+
+
+def test_one_run_under_two_names_is_refused() -> None:
+    with pytest.raises(UsageError, match="'ccsd' and 'ccsd.tiny' are the same run"):
+        runs_named(["ccsd", "ccsd.tiny"], size="tiny")
+    assert list(runs_named(["ccsd", "ccsd"], size="tiny")) == ["ccsd"]

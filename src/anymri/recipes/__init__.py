@@ -54,7 +54,7 @@ def runs_named(names: Sequence[str], *, size: str) -> dict[str, Run]:
         size: Of methods whose name says none.
 
     Raises:
-        UsageError: If there is neither a recipe nor a method of a name, or two different runs have one name.
+        UsageError: If there is neither a recipe nor a method of a name, two different runs have one name, or one run has two.
     """
     methods = side_by_side({name: _method_and_size(name, size) for name in names if name not in RECIPES})
     found: dict[str, Run] = {}
@@ -65,6 +65,10 @@ def runs_named(names: Sequence[str], *, size: str) -> dict[str, Run]:
                 raise UsageError(
                     f"'{own}' is there twice, with different settings (the second time by {name}); leave one of them out"
                 )
+    for own, run in found.items():
+        twin = next(other for other, its in found.items() if its == run)
+        if twin != own:
+            raise UsageError(f"'{twin}' and '{own}' are the same run; leave one of them out")
     return found
 
 
