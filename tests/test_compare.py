@@ -67,7 +67,12 @@ def test_one_that_fails_stops_no_other_and_is_tried_again(prepared: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(MemoryError(), "MemoryError"), (RuntimeError(""), "RuntimeError"), (RuntimeError("no memory\nadvice"), "RuntimeError: no memory"), (ValueError("odd"), "ValueError: odd")],
+    [
+        (MemoryError(), "MemoryError"),
+        (RuntimeError(""), "RuntimeError"),
+        (RuntimeError("no memory\nadvice"), "RuntimeError: no memory"),
+        (ValueError("odd"), "ValueError: odd"),
+    ],
 )
 def test_a_failure_that_says_little_stops_no_other(
     error: Exception, said: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
