@@ -127,7 +127,7 @@ def data_costs(run: Run, patients: Sequence[Patient], count: int) -> tuple[float
 def lying_there(run: Run, patients: Sequence[Patient], step: int) -> Fetch:
     """Return a way to fetch the data of one step that costs nothing: all of them are made now."""
     made_of = partial(_data_of, run, patients, [1.0] * len(patients), torch.device("cpu"))
-    kept = {key: made_of(key) for key in ((run.seed, step, part) for part in range(run.accumulate))}
+    kept: dict[Key, Any] = {key: made_of(key) for key in ((run.seed, step, part) for part in range(run.accumulate))}
 
     def fetch(make: Callable[[Key], Any], key: Key, following: Key) -> Any:
         return kept[key]
