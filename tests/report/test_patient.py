@@ -162,7 +162,14 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
         "warnings": ["Do not rely on ET."],
     }
     _, page = _written(tmp_path, _summary(**known))
-    for words in ("0.12 to 0.46", "80% of patients", "17 patients", "WT none of them", "TC T2 -0.01 to +0.20", "ET T2 +0.05 to +0.30"):
+    for words in (
+        "0.12 to 0.46",
+        "80% of patients",
+        "17 patients",
+        "WT none of them",
+        "TC T2 -0.01 to +0.20",
+        "ET T2 +0.05 to +0.30",
+    ):
         assert words in page.text
     assert page.text.index("Do not rely on ET.") < page.text.index("Volumes") < page.text.index("How far to trust it")
     named = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
