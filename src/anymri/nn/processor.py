@@ -114,8 +114,9 @@ def keep_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        for parameter, value in ((_MMAP_THRESHOLD, 2**30), (_TRIM_THRESHOLD, 2**31 - 1)):
-            library.mallopt(parameter, value)
+        # Before 2.35 it refuses more than 32 MB. The other alone would leave this one at 128 KB, worse than nothing.
+        if library.mallopt(_MMAP_THRESHOLD, 2**30) or library.mallopt(_MMAP_THRESHOLD, 2**25):
+            library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # As malloc.h numbers them.
