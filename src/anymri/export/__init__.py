@@ -26,7 +26,7 @@ def export(weights: Path, format: str, out: Path) -> None:
     """
     if format not in FORMATS:
         raise UsageError(f"format '{format}' is unknown; expected one of {', '.join(FORMATS)}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):  # No name: where one is.
         raise UsageError(f"{out}: is there already; choose a new folder")
     FORMATS[format](weights, out)
 
