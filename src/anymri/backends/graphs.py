@@ -50,8 +50,8 @@ def graph_of(method: Method, keep: Sequence[bool]) -> bytes:
         # It traces; what of the course depends on the flags alone is meant to be settled, and is said to be each time.
         warnings.simplefilter("ignore")
         file = Path(folder) / "graph.onnx"
-        named = [IMAGE, LOGITS, NOTE][: 2 + module.notes(example)]
         try:
+            named = [IMAGE, LOGITS, NOTE][: 2 + module.notes(example)]
             torch.onnx.export(
                 module,
                 (example,),
