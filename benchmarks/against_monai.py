@@ -126,6 +126,9 @@ def main() -> None:
         works[f"{name}, whole at 2 mm"] = lambda network=network: whole_coarse(network, image)
     sizes = {name: next((parameters(n) for o, n in others.items() if name.startswith(o)), target) for name in works}
     works["anymri ccsd"]()  # Imports and first calls.
+    by_windows(nn.Identity(), image[:, :8, :8, :8])
+    for network in others.values():
+        whole_coarse(network, image[:, :64, :64, :64])
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for round_ in range(given.rounds):
         for name in list(works) if round_ % 2 else reversed(works):

@@ -25,6 +25,7 @@ from anymri.backends import Backend, version_of, with_backend
 from anymri.engine.inference import region_logits_of
 from anymri.engine.model import Model
 from anymri.errors import UsageError
+from anymri.nn.processor import keep_memory
 from anymri.weights import load_model
 
 Logits = np.ndarray[Any, np.dtype[np.float32]]
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     words = parser.parse_args()
+    keep_memory()  # As the command does.
     torch.set_num_threads(words.threads)
     model = load_model(words.weights)
     modalities = model.method.task.modalities

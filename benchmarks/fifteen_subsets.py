@@ -106,7 +106,8 @@ def ratios(setting: Setting, rounds: int) -> dict[str, object]:
     model, image, keeps = setting.model(), setting.image(), setting.keeps()
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     apart = 0.0
-    by_anymri(model, image, keeps[-1:])  # Imports and first calls.
+    for side in SIDES:
+        work_of(side, model, image, keeps[-1:])()  # Imports and first calls.
     for round_ in range(rounds):
         found = {}
         for side in SIDES if round_ % 2 else reversed(SIDES):

@@ -65,14 +65,25 @@ def write_random_weights(path: Path, method: str = "ccsd", size: str = "base") -
 
 def timed(command: list[str]) -> tuple[float, float, float]:
     """Return seconds, CPU seconds and peak memory in MiB of a command."""
-    started = time.perf_counter()
+    started, peak = time.perf_counter(), 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _, status, usage = os.wait4(process.pid, 0)
+        while (found := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            peak = max(peak, held_mib(process.pid))
+            time.sleep(0.005)
+        seconds, (_, status, usage) = time.perf_counter() - started, found
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(process.returncode)
-    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak
+    return seconds, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def held_mib(process: int) -> float:
+    """Return the most MiB that a process has held so far, where Linux tells; its ru_maxrss would begin with that of its parent."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def measured(images: dict[str, Path], truth: np.ndarray, name: str, weights: Path | str | None) -> Measured:
