@@ -131,6 +131,7 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
             sums[s][(slice(None), *box)] += decoded[0].float() * weight
             notes[s].append(note)
         total[box] += weight
+        del features  # Before those of the next window are made.
     for blended, noted in zip(sums, notes, strict=True):
         yield engine.finish((blended / total)[None], noted)[..., : extent[0], : extent[1], : extent[2]]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anymri.domain.case import Source
 from anymri.domain.task import task_named
-from anymri.engine.inference import nested, region_logits_of, restored
+from anymri.engine.inference import native_masks, region_logits_of
 from anymri.engine.model import read_model
 from anymri.errors import UsageError
 from anymri.preparation.labels import labels_from_bits
@@ -111,7 +111,7 @@ class Restoration:
             OutputError: If it cannot be written.
         """
         opened: Opened = patient[OPENED]
-        masks = nested(restored(patient[PREDICTION].float().cpu().numpy(), opened.grid, opened.native))
+        masks = native_masks(patient[PREDICTION].float().cpu().numpy(), opened.grid, opened.native)
         bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
         mask = Volume(labels_from_bits(bits, self._scheme, self._task).astype(np.uint8), opened.native)
         if str(self._out):
