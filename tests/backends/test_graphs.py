@@ -14,6 +14,7 @@ import torch
 from anymri.backends.graphs import graph_of
 from anymri.backends.runtimes import Session, onnx_session
 from anymri.domain.task import GLIOMA
+from anymri.errors import UsageError
 from anymri.methods.method import Method
 
 from ..material import ALL_METHODS, tiny
@@ -90,3 +91,11 @@ def test_a_method_is_left_as_it_was(tmp_path: Path) -> None:
     graph_of(method, (True,) * 4)
     assert [type(m) for m in method.modules()] == before
     assert all(p.requires_grad for p in method.parameters())
+
+
+def test_what_no_graph_can_hold_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny("ccsd", GLIOMA).eval()
+    monkeypatch.setattr(type(method), "decode_window", lambda self, features, keep: (self.decode(features, keep), {"seen": 1}))
+    with pytest.raises(UsageError, match="cannot be written as an ONNX graph .*no tensor.*; use torch") as caught:
+        graph_of(method, (True,) * 4)
+    assert "\n" not in str(caught.value)

@@ -45,6 +45,14 @@ def test_who_imports_or_lists_a_bank_is_told(run, tmp_path: Path, monkeypatch: p
     assert sum("note:" in line for line in lines) == 1
 
 
+def test_who_exports_a_bank_is_told(run, tmp_path: Path) -> None:
+    for method, notes in (("retrieval", 1), ("dropout_unet", 0)):
+        weights = written(tmp_path / f"{method}.safetensors", method)
+        done = run("export", weights, "--format", "bundle", "--out", tmp_path / method)
+        assert done.code == 0, done.err
+        assert done.err.count("note: these weights hold pooled features of the training patients") == notes
+
+
 def test_who_trains_a_bank_is_told(run, tmp_path: Path) -> None:
     write_made_cohort(tmp_path / "prepared", GLIOMA, folds=(("a",), ("b",)))
     words = ["--data", tmp_path / "prepared", "--fold", 0, "--device", "cpu"]

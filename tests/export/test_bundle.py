@@ -60,9 +60,11 @@ def test_a_network_of_nothing() -> None:
         network(torch.full((1, 4, 8, 8, 8), torch.nan))
 
 
-def test_export_refuses_in_one_line(run: Any, weights: Path, tmp_path: Path) -> None:
+def test_export_refuses_in_one_line(run: Any, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     for words, said in (
         ((weights, "--format", "onnx", "--out", weights.parent), "new folder"),
+        ((weights, "--format", "bundle", "--out", "."), "new folder"),
         ((weights, "--format", "tiff", "--out", tmp_path / "out"), "onnx, bundle"),
         ((tmp_path / "nothing", "--format", "onnx", "--out", tmp_path / "out"), "neither a file"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -113,6 +114,28 @@ def test_moments_of_what_hardly_varies_are_taken_around_the_mean() -> None:
     assert moments(channels_last(torch.full((1, 2, 4, 4, 4), 3.0)))[1].tolist() == [0.0, 0.0]
 
 
-def test_memory_is_kept_without_a_word() -> None:
+@pytest.mark.parametrize(
+    ("most", "asked"),
+    [
+        (2**30, [(-3, 2**30), (-1, 2**31 - 1)]),
+        (2**25, [(-3, 2**30), (-3, 2**25), (-1, 2**31 - 1)]),
+        (0, [(-3, 2**30), (-3, 2**25)]),
+    ],
+)
+def test_memory_is_kept_as_far_as_the_c_library_lets(
+    most: int, asked: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A threshold for one thing without the other would be worse than what the library does by itself."""
+    found: list[tuple[int, int]] = []
+
+    def mallopt(parameter: int, value: int) -> int:
+        found.append((parameter, value))
+        return int(parameter == -1 or value <= most)
+
+    monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr("ctypes.CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     keep_memory()
-    assert torch.ones(2**20).sum() == 2**20
+    assert found == asked
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    keep_memory()
+    assert found == asked
