@@ -32,7 +32,8 @@ def counted(config: MethodConfig, task: Task) -> int:
 def test_sizes_that_comparisons_need_are_there(name: str) -> None:
     sizes = method_named(name).config.sizes
     assert {"tiny", "small", "base"} <= set(sizes)
-    assert len({method_named(name).config.sized(size) for size in sizes}) == len(sizes)
+    own = sizes[: sizes.index("base") + 1]  # The size of a paper may be one of ours.
+    assert len({method_named(name).config.sized(size) for size in own}) == len(own) == 3
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)

@@ -83,5 +83,5 @@ def _method_and_size(name: str, usual: str) -> tuple[str, str]:
         raise UsageError(
             f"'{name}' is neither a size of {method} ({', '.join(sizes)}) nor a recipe ({', '.join(related) or 'none'})"
         )
-    known = ", ".join([*(m.name for m in METHODS), *RECIPES])
-    raise UsageError(f"'{name}' is neither a method nor a recipe; expected one of {known}")
+    known = ", ".join(m.name for m in METHODS)
+    raise UsageError(f"'{name}' is neither a method nor a recipe; expected one of {known}, or of 'anymri list recipes'")
