@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from anymri.domain.task import GLIOMA
-from anymri.errors import UsageError
+from anymri.errors import CaseError, UsageError
 from anymri.export import export
 from anymri.export.running import Evaluator, PatientNetwork, Preparation, Restoration
 from anymri.segment import Options, segment
@@ -47,9 +47,14 @@ def test_its_parts_make_the_mask_that_segment_makes(weights: Path, images: dict[
     assert prepared["image"].isnan().flatten(1).all(1).tolist() == [True, True, False, False]
     assert not prepared["image"][2:].isnan().any()
     network = PatientNetwork(weights, precision="float32")
-    Evaluator([prepared], network, lambda image, net: net(image), Restoration("glioma", tmp_path)).run()
+    restoration = Restoration("glioma", tmp_path)
+    Evaluator([prepared], network, lambda image, net: net(image), restoration).run()
     expected = segment({"T1c": images["t1c"], "T2": images["t2"]}, weights=weights, options=Options(precision="float32"))
     assert np.array_equal(mask_of(tmp_path / "a.nii.gz"), expected.mask.array)
+    for name, said in (("a", "two patients are called 'a'"), ("../b", "'../b' cannot be a folder's")):
+        with pytest.raises(CaseError, match=said):
+            restoration({**prepared, "name": name})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
 def test_a_network_of_nothing() -> None:

@@ -22,7 +22,7 @@ def cache_folder() -> Path:
     """Return where graphs are kept: $ANYMRI_CACHE, or the user's cache folder."""
     if "ANYMRI_CACHE" in os.environ:
         return Path(os.environ["ANYMRI_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anymri"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anymri"
 
 
 def graph_file(model: Model, keep: Subset, *, exported: Path | None = None) -> Path:

@@ -58,9 +58,10 @@ def segment(
         raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
     part = None if shard is None else shard_named(shard)
     keep_memory()
-    threading.Thread(target=load_plotting, daemon=True).start()  # Pictures come last: what draws them is loaded meanwhile.
     model = ready(load_model(weights), options, exported=named(weights).file.parent)
     options = replace(options, trust=load_trust(weights, model))
+    if given or workers == 1:  # Pictures come last: what draws them is loaded while the network works.
+        threading.Thread(target=load_plotting, daemon=True).start()
     if given:
         _segment_one(dict(given), out, model, options)
         return

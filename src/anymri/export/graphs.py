@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,9 @@ def write_graphs(weights: Path, out: Path) -> None:
     with replacing(out, what="the export", advice="choose a folder that is writable and has room") as part:
         part.mkdir()
         shutil.copyfile(weights, part / _WEIGHTS)
-        shared = _Shared(part / _SHARED)
         subsets = model.method.supports()
-        outputs = [shared.write(part / file_name(keep), graph_of(model.method, keep.mask)) for keep in subsets][-1]
-        shared.close()
+        with closing(_Shared(part / _SHARED)) as shared:
+            outputs = [shared.write(part / file_name(keep), graph_of(model.method, keep.mask)) for keep in subsets][-1]
         write_json(part / MANIFEST, _manifest(model, subsets, outputs))
         write_text(part / "README.md", _page(model, subsets, outputs))
 

@@ -17,10 +17,11 @@ from anymri.domain.case import Source
 from anymri.domain.task import task_named
 from anymri.engine.inference import native_masks, region_logits_of
 from anymri.engine.model import read_model
-from anymri.errors import UsageError
+from anymri.errors import CaseError, UsageError
 from anymri.preparation.labels import labels_from_bits
 from anymri.segment.visit import Opened, Visit, checked_images, opened_images, read_images
 from anymri.volumes.nifti import write_nifti
+from anymri.volumes.store import case_folder
 from anymri.volumes.volume import Volume
 
 IMAGE, PREDICTION, OPENED, NAME, MASK = "image", "pred", "opened", "name", "mask"
@@ -103,20 +104,27 @@ class Restoration:
         self._task = task_named(task)
         self._scheme = self._task.scheme(scheme)
         self._out = out
+        self._written: set[str] = set()
 
     def __call__(self, patient: Mapping[str, Any]) -> dict[str, Any]:
         """Return the same with ``mask``, a Volume of label values, uint8, on the patient's own grid.
 
         Raises:
+            CaseError: If the patient's name cannot be a file's, or another one had it.
             OutputError: If it cannot be written.
         """
+        name = str(patient[NAME])
+        case_folder(Path(self._out), name)  # The same names as elsewhere.
+        if name in self._written:
+            raise CaseError(f"{self._out}: two patients are called '{name}'; give each a name of its own")
         opened: Opened = patient[OPENED]
         masks = native_masks(patient[PREDICTION].float().cpu().numpy(), opened.grid, opened.native)
         bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
         mask = Volume(labels_from_bits(bits, self._scheme, self._task).astype(np.uint8), opened.native)
         if str(self._out):
             Path(self._out).mkdir(parents=True, exist_ok=True)
-            write_nifti(Path(self._out) / f"{patient[NAME]}.nii.gz", mask)
+            write_nifti(Path(self._out) / f"{name}.nii.gz", mask)
+            self._written.add(name)
         return {**patient, MASK: mask}
 
 

@@ -57,7 +57,7 @@ def imported_folder() -> Path:
     """Return where imported weights lie: $ANYMRI_WEIGHTS, or the user's data folder."""
     if "ANYMRI_WEIGHTS" in os.environ:
         return Path(os.environ["ANYMRI_WEIGHTS"])
-    return Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share")) / "anymri" / "weights"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "anymri" / "weights"
 
 
 def known() -> tuple[Known, ...]:
