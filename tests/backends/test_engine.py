@@ -27,7 +27,7 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 CPU = torch.device("cpu")
 
 
-# A process in which OpenVINO has computed may fall over the next signal it gets (a fault within kill(), on a processor with AMX): its
+# A process in which OpenVINO has computed may fall over the next signal it gets (a fault within kill(), with AMX): its
 # tests are kept away from those of signals.
 @pytest.fixture(params=["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def backend(request: pytest.FixtureRequest) -> Any:
