@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,7 @@ RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
 CPU = torch.device("cpu")
 
 
-# A process in which OpenVINO has computed may fall over the next signal it gets (a fault within kill(), with AMX): its
-# tests are kept away from those of signals.
-@pytest.fixture(params=["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.fixture(params=RUNTIMES)
 def backend(request: pytest.FixtureRequest) -> Any:
     pytest.importorskip(RUNTIMES[request.param], reason=f"the extra {request.param} is not installed")
     return request.param
@@ -172,3 +172,19 @@ def test_what_contradicts_a_back_end(run: Any, weights: Path, images: dict[str, 
     assert done.code == 2 and "torch, onnx, openvino" in done.err
     done = run(*words, "--backend", "onnx", "--precision", "bf16")
     assert done.code == 2 and "float32" in done.err
+
+
+def test_a_signal_is_handled_after_sessions_were_closed(cache: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    file = graph_file(tiny_model(), GLIOMA.modalities.subset(("T1",)))
+    program = (
+        "import os, pathlib, signal\n"
+        "from anymri.backends.runtimes import openvino_session\n"
+        f"opened = [openvino_session(pathlib.Path({str(file)!r}), precision='float32') for _ in range(3)]\n"
+        "while opened:\n"
+        "    del opened[0]\n"  # In the order in which they were made.
+        "signal.signal(signal.SIGTERM, lambda number, frame: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +56,8 @@ def openvino_session(file: Path, *, precision: str) -> Session:
         raise UsageError("--precision bf16: this processor has no bfloat16; give --precision float32")
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1}
     try:
-        compiled = core.compile_model(core.read_model(file), "CPU", settings)
+        with _signal_stack_kept():
+            compiled = core.compile_model(core.read_model(file), "CPU", settings)
     except RuntimeError as error:
         raise ValueError(_first_line(error)) from None
     return lambda image: [np.array(array) for array in compiled([image]).values()]
@@ -83,6 +87,31 @@ def openvino():
     except ImportError:
         raise UsageError("--backend openvino needs OpenVINO, which is not installed: pip install 'anymri[openvino]'") from None
     return openvino
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Leave the stack on which this thread's signals are handled as it was.
+
+    With AMX, OpenVINO gives the thread one of the model's own and puts back what it found when the model is freed. Of two models
+    that are freed in the order in which they were made, the second puts back the stack of the first, which is gone: the next
+    signal would end the process.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    library, before = ctypes.CDLL(None), _SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)
 
 
 def _first_line(error: BaseException) -> str:
