@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import weakref
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -21,6 +27,7 @@ from anymri.domain.task import BACKGROUND, TASKS, Task
 from anymri.engine.run import Run, Window, checked_run
 from anymri.methods import METHODS, method_named
 from anymri.methods.method import Method, Term
+from anymri.nn.leaves import Leaves
 from anymri.volumes.store import STEP, CohortRecord, write_case, write_cohort
 from anymri.volumes.volume import Grid, Volume, cropped_grid, reoriented_grid, resampled
 
@@ -118,6 +125,38 @@ def back_propagated(method: Method, batch: Batch, *, seed: int = 0, progress: fl
     return terms, {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
 
 
+def in_one_pass(method: Method, batch: Batch, monkeypatch: pytest.MonkeyPatch, *, seed: int = 0) -> dict[str, Tensor]:
+    """Return the gradients of the sum of all terms by one backward pass through everything, features in place of leaves."""
+    method.zero_grad(set_to_none=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(Leaves, "cut", lambda self, feature: feature)
+        patched.setattr(Leaves, "carried", lambda self: torch.zeros((), dtype=torch.float64))
+        total = torch.zeros((), dtype=torch.float64)
+        for term in method.losses(batch, progress=0.5, generator=torch.Generator().manual_seed(seed)):
+            total = total + term.value * term.weight
+        total.backward()
+    return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+
+
+def held_by_graphs(method: Method, batch: Batch) -> dict[str, list[int]]:
+    """Return, by name of term, how many numbers the graphs hold whenever such a term is handed out."""
+    alive: Counter[int] = Counter()
+
+    def packed(tensor: Tensor) -> Tensor:
+        token = tensor.detach()
+        alive[id(token)] = token.numel()
+        weakref.finalize(token, alive.pop, id(token))
+        return token
+
+    held: dict[str, list[int]] = {}
+    with torch.autograd.graph.saved_tensors_hooks(packed, lambda tensor: tensor):
+        for term in method.losses(batch, progress=0.5, generator=torch.Generator().manual_seed(0)):
+            held.setdefault(term.name, []).append(alive.total())
+            (term.value * term.weight).backward()
+            del term
+    return held
+
+
 def measured(terms: list[Term]) -> list[tuple[str, float]]:
     """Return the names and values of the terms that say something."""
     return [(t.name, t.value.item() * t.weight) for t in terms if t.measured]
@@ -173,3 +212,17 @@ def write_made_cohort(prepared: Path, task: Task, *, folds: Sequence[Sequence[st
         write_made_case(prepared / "cases" / name, task, seed, modalities=first[0], known=first[1])
     record = CohortRecord("made_up", task.name, (*names, *partly), licence="none", citation="nobody")
     write_cohort(prepared, record, Split(tuple(map(tuple, folds)), tuple(partly)))
+
+
+def benchmark(name: str) -> ModuleType:
+    """Return a script of the folder of benchmarks as a module; it finds its neighbours, as when it is run."""
+    file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
+    return module

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
-
-def _script() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "training_step.py"
-    spec = importlib.util.spec_from_file_location("training_step", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from ..material import benchmark
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_one_encode_and_terms_one_at_a_time_leave_the_gradient_of_full_passes(seed: int) -> None:
-    script = _script()
+    script = benchmark("training_step")
     plain, ours = (script.method_of("tiny", script.REFERENCE) for _ in range(2))
     batch = script.batch_of(16)
     script.reference_step(plain, batch, seed)

@@ -22,7 +22,7 @@ from anymri.methods.ccsd import CCSD, Features
 from anymri.methods.method import Term
 from anymri.nn.leaves import Leaves
 
-from ..material import back_propagated, made_batch, task_with, tiny
+from ..material import back_propagated, in_one_pass, made_batch, task_with, tiny
 
 
 def ccsd(task: Task = GLIOMA, **options: Any) -> CCSD:
@@ -339,16 +339,7 @@ def test_the_last_term_stands_for_one_backward_pass_through_everything(
     batch = replace(batch, image_BMDHW=batch.image_BMDHW.double(), target_BRDHW=batch.target_BRDHW.double())
     terms, found = back_propagated(method, batch)
     assert [t.name for t in terms][-1] == "encoders"
-    method.zero_grad()
-    with monkeypatch.context() as patched:
-        patched.setattr(Leaves, "cut", lambda self, feature: feature)
-        total = torch.zeros((), dtype=torch.float64)
-        for term in terms_of(method, batch):
-            total = total + term.value * term.weight
-            if term.name == "dmcd":
-                break
-        total.backward()
-    ordinary = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    ordinary = in_one_pass(method, batch, monkeypatch)
     assert ordinary.keys() == found.keys()
     for name, gradient in ordinary.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=name)

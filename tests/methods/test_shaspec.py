@@ -20,10 +20,9 @@ from anymri.domain.task import GLIOMA, PROSTATE, Task
 from anymri.methods.method import Term
 from anymri.methods.shaspec import Features, ShaSpec, ShaSpecConfig
 from anymri.nn.blocks import StandardisedConv
-from anymri.nn.leaves import Leaves
 from anymri.nn.shared_specific import ModalityReduction, added
 
-from ..material import back_propagated, made_batch, measured, mixed_presence, tiny, with_absent
+from ..material import back_propagated, in_one_pass, made_batch, measured, mixed_presence, tiny, with_absent
 
 CROP = (80, 160, 160)
 # One bottleneck per stage, an eighth of the planes at most.
@@ -309,16 +308,7 @@ def test_the_last_term_stands_for_one_backward_pass_through_everything(
     batch = replace(batch, image_BMDHW=batch.image_BMDHW.double(), target_BRDHW=batch.target_BRDHW.double())
     terms, found = back_propagated(method, batch, seed=3)
     assert [t.name for t in terms] == ["seg", "alignment", "domain", "encoders"]
-    method.zero_grad()
-    with monkeypatch.context() as patched:
-        patched.setattr(Leaves, "cut", lambda self, feature: feature)
-        total = torch.zeros((), dtype=torch.float64)
-        for term in terms_of(method, batch, seed=3):
-            total = total + term.value * term.weight
-            if term.name == "domain":
-                break
-        total.backward()
-    ordinary = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    ordinary = in_one_pass(method, batch, monkeypatch, seed=3)
     assert ordinary.keys() == found.keys()
     for name, gradient in ordinary.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +22,8 @@ from anymri.losses.synthesis import absolute_errors, latent_variances
 from anymri.methods.dropout_unet import DropoutUNetConfig
 from anymri.methods.synthesis import SEGMENTATION, SYNTHESIS, Features, Synthesis, SynthesisConfig
 from anymri.nn.latents import largest
-from anymri.nn.leaves import Leaves
 
-from ..material import back_propagated, made_batch, made_patient, short_run, task_with, tiny
+from ..material import back_propagated, held_by_graphs, in_one_pass, made_batch, made_patient, short_run, task_with, tiny
 
 INCOMPLETE = ((True,) * 4, (True, False, True, False), (False, False, False, True))
 
@@ -213,15 +211,7 @@ def test_the_last_terms_stand_for_one_backward_pass_through_everything(monkeypat
     batch = replace(batch, image_BMDHW=batch.image_BMDHW.double())
     terms, found = back_propagated(method, batch)
     assert [t.name for t in terms if not t.measured] == ["fusion", "encoders"]
-    method.zero_grad()
-    with monkeypatch.context() as patched:
-        patched.setattr(Leaves, "cut", lambda self, feature: feature)
-        patched.setattr(Leaves, "carried", lambda self: torch.zeros((), dtype=torch.float64))
-        total = torch.zeros((), dtype=torch.float64)
-        for term in method.losses(batch, progress=0.5, generator=torch.Generator().manual_seed(0)):
-            total = total + term.value * term.weight
-        total.backward()
-    ordinary = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    ordinary = in_one_pass(method, batch, monkeypatch)
     assert ordinary.keys() == found.keys()
     for name, gradient in ordinary.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-7, atol=1e-12, msg=name)
@@ -229,21 +219,8 @@ def test_the_last_terms_stand_for_one_backward_pass_through_everything(monkeypat
 
 def test_memory_does_not_grow_with_the_number_of_images_made() -> None:
     """What graphs hold when a term is handed out: as much for the last of its kind as for the first."""
-    alive: Counter[int] = Counter()
-
-    def packed(tensor: Tensor) -> Tensor:
-        token = tensor.detach()
-        alive[id(token)] = token.numel()
-        weakref.finalize(token, alive.pop, id(token))
-        return token
-
     method, batch = synthesis(task_with(5)), made_batch(task_with(5), size=1)
-    held: dict[str, list[int]] = {}
-    with torch.autograd.graph.saved_tensors_hooks(packed, lambda tensor: tensor):
-        for term in method.losses(batch, progress=0.5, generator=torch.Generator().manual_seed(0)):
-            held.setdefault(term.name, []).append(alive.total())
-            (term.value * term.weight).backward()
-            del term
+    held = held_by_graphs(method, batch)
     assert len(held["fused"]) == 5 and len(held["single"]) == 25
     assert len(set(held["fused"])) == len(set(held["single"])) == 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from anymri.methods.method import Term
 from anymri.methods.uhved import UHVED, Features, UHVEDConfig
 from anymri.nn.leaves import Leaves
 
-from ..material import back_propagated, made_batch, task_with, tiny
+from ..material import back_propagated, held_by_graphs, in_one_pass, made_batch, task_with, tiny
 
 
 def uhved(task: Task = GLIOMA, **options: Any) -> UHVED:
@@ -209,15 +208,7 @@ def test_the_last_terms_stand_for_one_backward_pass_through_everything(monkeypat
     batch = replace(batch, image_BMDHW=batch.image_BMDHW.double(), target_BRDHW=batch.target_BRDHW.double())
     terms, found = back_propagated(method, batch)
     assert [t.name for t in terms if not t.measured] == ["latent", "encoders"]
-    method.zero_grad()
-    with monkeypatch.context() as patched:
-        patched.setattr(Leaves, "cut", lambda self, feature: feature)
-        patched.setattr(Leaves, "carried", lambda self: torch.zeros((), dtype=torch.float64))
-        total = torch.zeros((), dtype=torch.float64)
-        for term in terms_of(method, batch):
-            total = total + term.value * term.weight
-        total.backward()
-    ordinary = {n: p.grad for n, p in method.named_parameters() if p.grad is not None}
+    ordinary = in_one_pass(method, batch, monkeypatch)
     assert ordinary.keys() == found.keys()
     for name, gradient in ordinary.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
@@ -225,21 +216,8 @@ def test_the_last_terms_stand_for_one_backward_pass_through_everything(monkeypat
 
 def test_memory_does_not_grow_with_the_number_of_subsets_and_reconstructions() -> None:
     """What graphs hold when a term is handed out: as much for the last of its kind as for the first."""
-    alive: Counter[int] = Counter()
-
-    def packed(tensor: Tensor) -> Tensor:
-        token = tensor.detach()
-        alive[id(token)] = token.numel()
-        weakref.finalize(token, alive.pop, id(token))
-        return token
-
     method, batch = uhved(task_with(5)), made_batch(task_with(5), size=1)
-    held: dict[str, list[int]] = {}
-    with torch.autograd.graph.saved_tensors_hooks(packed, lambda tensor: tensor):
-        for term in terms_of(method, batch):
-            held.setdefault(term.name, []).append(alive.total())
-            (term.value * term.weight).backward()
-            del term
+    held = held_by_graphs(method, batch)
     assert len(held["divergence"]) == 31 and len(held["reconstruction"]) == 5
     assert len(set(held["reconstruction"])) == 1 and min(held["encoders"]) > 0
     sizes = [k for k in range(1, 6) for _ in combinations(range(5), k)]

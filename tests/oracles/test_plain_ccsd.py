@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +17,8 @@ from anymri.engine.model import Model, WeightsHeader
 from anymri.engine.run import Window
 from anymri.methods.ccsd import CCSD, CCSDConfig
 
+from ..material import benchmark
+
 ALL = (True,) * 4
 KEEPS = [s.mask for s in subsets(GLIOMA.modalities)]
 EXTENT = (16, 12, 14)
@@ -26,12 +26,7 @@ EXTENT = (16, 12, 14)
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    file = Path(__file__).parents[2] / "benchmarks" / "reference.py"
-    spec = importlib.util.spec_from_file_location("reference", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("reference")
 
 
 def method_of(**settings: Any) -> CCSD:
