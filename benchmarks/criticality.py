@@ -17,26 +17,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from reference import noise_batch
 
 from anymri.data.batch import Batch
 from anymri.domain.task import GLIOMA
 from anymri.methods.ccsd import CCSD, CCSDConfig
 
 COSINE, GRADIENT, TWICE = "cosine", "gradient", "gradient, second pass"
-
-
-def batch_of(edge: int) -> Batch:
-    """Return one patch of noise with everything at hand."""
-    generator = torch.Generator().manual_seed(0)
-    modalities, regions = len(GLIOMA.modalities), len(GLIOMA.regions)
-    return Batch(
-        torch.randn((1, modalities, edge, edge, edge), generator=generator),
-        torch.ones((1, modalities), dtype=torch.bool),
-        (torch.rand((1, regions, edge, edge, edge), generator=generator) < 0.2).float(),
-        torch.ones((1, regions), dtype=torch.bool),
-        ("noise",),
-        torch.zeros((1, 3), dtype=torch.int64),
-    )
 
 
 def seconds(method: CCSD, batch: Batch, seed: int, *, twice: bool) -> float:
@@ -66,7 +53,7 @@ def main() -> None:
     gradient = cosine.config.model_copy(update={"criticality": by_gradient}).build(GLIOMA)
     gradient.load_state_dict(cosine.state_dict())
     kinds = {COSINE: (cosine, False), GRADIENT: (gradient, False), TWICE: (gradient, True)}
-    batch = batch_of(given.edge)
+    batch = noise_batch(given.edge)
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for round_ in range(given.rounds + 1):
         for kind in list(kinds) if round_ % 2 else reversed(kinds):

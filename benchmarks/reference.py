@@ -1,7 +1,8 @@
 """The code that the package is measured against: CCSD in plain PyTorch, with the weights of a module of the package.
 
 Every subset is a full forward pass in single precision, channels first, with nothing kept from one pass to the next: what programs
-published in this field do. Nothing here is meant to be fast, and nothing here follows when the package changes.
+published in this field do. Nothing here is meant to be fast. Only the layers themselves are the module's own; what is computed
+when, and what is shared, does not follow when the package changes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anymri.data.batch import Batch
+from anymri.domain.task import GLIOMA
 from anymri.losses.regions import region_logits
 from anymri.methods.ccsd import CCSD
 from anymri.nn.shared_specific import ModalityReduction
@@ -36,6 +39,44 @@ def class_logits(method: CCSD, image_BMDHW: Tensor, keep_BM: Tensor, *, skip_abs
     return torch.cat([_sample_logits(method, image, keep, skip_absent) for image, keep in samples])
 
 
+Encoded = tuple[list[list[Tensor]], list[list[Tensor]], list[Tensor]]
+
+
+def encoded(method: CCSD, image_BMDHW: Tensor) -> Encoded:
+    """Return shared and specific features of every modality of one sample, and those of nothing, by level."""
+    volumes = image_BMDHW.split(1, 1)
+    shared = [method.encoders.shared(volume) for volume in volumes]
+    specific = [encoder(volume) for encoder, volume in zip(method.encoders.specific, volumes, strict=True)]
+    return shared, specific, method.encoders.shared(torch.zeros_like(volumes[0])) if method.config.absent == "zero" else []
+
+
+def slots(method: CCSD, features: Encoded, keep: Sequence[bool]) -> list[Tensor]:
+    """Return the M parts of Z_S."""
+    shared, specific, of_nothing = features
+    return _slots(method, shared, specific, keep, of_nothing)
+
+
+def decoded(method: CCSD, features: Encoded, keep: Sequence[bool]) -> Tensor:
+    """Return class logits_BKDHW of a subset of what was encoded."""
+    shared, specific, of_nothing = features
+    skips = [_skip(method, level, shared, specific, keep, of_nothing) for level in range(len(method.reductions))]
+    return _decoded(method, torch.cat(slots(method, features, keep), 1), skips)
+
+
+def noise_batch(edge: int) -> Batch:
+    """Return one patch of noise with all modalities at hand and all regions known."""
+    generator = torch.Generator().manual_seed(0)
+    modalities, regions = len(GLIOMA.modalities), len(GLIOMA.regions)
+    return Batch(
+        torch.randn((1, modalities, edge, edge, edge), generator=generator),
+        torch.ones((1, modalities), dtype=torch.bool),
+        (torch.rand((1, regions, edge, edge, edge), generator=generator) < 0.2).float(),
+        torch.ones((1, regions), dtype=torch.bool),
+        ("noise",),
+        torch.zeros((1, 3), dtype=torch.int64),
+    )
+
+
 def _sample_logits(method: CCSD, image: Tensor, keep: Sequence[bool], skip_absent: bool) -> Tensor:
     shared: list[list[Tensor]] = []
     specific: list[list[Tensor]] = []
@@ -48,9 +89,7 @@ def _sample_logits(method: CCSD, image: Tensor, keep: Sequence[bool], skip_absen
     if method.config.absent == "zero" and not all(keep):
         absent = list(keep).index(False)
         of_nothing = shared[absent] or method.encoders.shared(torch.zeros_like(image[:, :1]))
-    bottleneck = torch.cat(_slots(method, shared, specific, keep, of_nothing), 1)
-    skips = [_skip(method, level, shared, specific, keep, of_nothing) for level in range(len(method.reductions))]
-    return _decoded(method, bottleneck, skips)
+    return decoded(method, (shared, specific, of_nothing), keep)
 
 
 def _slots(

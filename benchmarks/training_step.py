@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/training_step.py --size base --edge 64
 
-The reference is what published programs do: the same module in float32 and contiguous, every student a pass of its own through all
-encoders, all terms summed and back-propagated at once. Ours is what `anymri train` runs, in float32 and in bf16. Steps alternate in
-one run and draw the same subsets. Memory is the peak of a process that makes one step, beyond what it held before.
+The reference (reference.py) is what published programs do: the same layers in float32 and contiguous, every student a pass of its
+own through all encoders, all terms summed and back-propagated at once. Ours is what `anymri train` runs, in float32 and in bf16.
+Steps alternate in one run and draw the same subsets. Memory is the peak of a process that makes one step, beyond what it
+held before.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+from reference import class_logits, decoded, encoded, noise_batch, slots
 from torch import Tensor
 
 from anymri.data.batch import Batch
@@ -27,9 +30,9 @@ from anymri.domain.task import GLIOMA
 from anymri.engine.step import back_propagate
 from anymri.losses.agreement import kl_divergence
 from anymri.losses.segmentation import segmentation_loss
-from anymri.losses.subsets import students_of
+from anymri.losses.subsets import cosine_criticality, descending, students_of
 from anymri.methods import ccsd
-from anymri.methods.ccsd import CCSD, CCSDConfig, Features
+from anymri.methods.ccsd import CCSD, CCSDConfig
 from anymri.methods.method import Size
 
 REFERENCE, FLOAT32, BF16 = "reference", "ours, float32", "ours, bf16"
@@ -41,25 +44,26 @@ def reference_step(method: CCSD, batch: Batch, seed: int) -> None:
     config, present = method.config, batch.present_BM
     generator = torch.Generator().manual_seed(seed)
 
-    def passed(keep_BM: Tensor) -> tuple[Features, Tensor]:
-        features = method.encode(batch.image_BMDHW, present, batch.origin_B3)
-        return features, method._class_logits(features, keep_BM)
+    def passed(keep_BM: Tensor) -> Tensor:
+        return class_logits(method, batch.image_BMDHW, keep_BM, skip_absent=False)
 
     def supervised(logits: Tensor) -> Tensor:
         return segmentation_loss(logits, batch.target_BRDHW, batch.known_BR, GLIOMA.membership)
 
-    features, full = passed(present)
-    total = supervised(full) + supervised(passed(draw_subsets(present, generator))[1])
+    everything = [True] * present.shape[1]
+    features = encoded(method, batch.image_BMDHW)
+    full = decoded(method, features, everything)
+    total = supervised(full) + supervised(passed(draw_subsets(present, generator)))
     students = students_of(present, generator)
     for keep, _ in students:
-        apart = kl_divergence(full, passed(keep)[1], temperature=config.temperature)
-        total = total + config.hmsd * apart / len(students)
-    kept, larger = present.clone(), method.combined(features, present)
-    for m in method.removal_order(features, None, generator)[0][:-1]:
-        kept[0, m] = False
-        smaller = method.combined(features, kept)
+        total = total + config.hmsd * kl_divergence(full, passed(keep), temperature=config.temperature) / len(students)
+    fused = slots(method, features, everything)
+    scores = cosine_criticality(torch.stack([f.flatten(1) for f in fused], 1), present)
+    kept = [everything]
+    for m in descending(scores, present)[0][:-1]:
+        kept.append([k and i != m for i, k in enumerate(kept[-1])])
+    for larger, smaller in pairwise([torch.cat(slots(method, features, keep), 1) for keep in kept]):
         total = total + config.dmcd * kl_divergence(larger, smaller, temperature=config.temperature)
-        larger = smaller
     total.backward()
 
 
@@ -73,20 +77,6 @@ def method_of(size: Size, kind: str) -> CCSD:
     torch.manual_seed(0)
     network = CCSDConfig.sized(size).build(GLIOMA)
     return network if kind == REFERENCE else network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-
-def batch_of(edge: int, dtype: torch.dtype = torch.float32) -> Batch:
-    """Return one patch of noise with all modalities and all regions known."""
-    generator = torch.Generator().manual_seed(0)
-    modalities, regions = len(GLIOMA.modalities), len(GLIOMA.regions)
-    return Batch(
-        torch.randn((1, modalities, edge, edge, edge), generator=generator, dtype=dtype),
-        torch.ones((1, modalities), dtype=torch.bool),
-        (torch.rand((1, regions, edge, edge, edge), generator=generator) < 0.2).to(dtype),
-        torch.ones((1, regions), dtype=torch.bool),
-        ("noise",),
-        torch.zeros((1, 3), dtype=torch.int64),
-    )
 
 
 def made(method: CCSD, batch: Batch, seed: int, kind: str) -> float:
@@ -125,7 +115,7 @@ def measure_memory(size: Size, edge: int, kind: str, students: int) -> None:
     if students:
         subsets = [torch.tensor([[b >> m & 1 == 1 for m in range(4)]]) for b in (3, 5, 6, 9, 10, 12)]
         ccsd.students_of = lambda present, generator: [(s, present[:, 0]) for s in subsets[:students]]
-    method, batch = method_of(size, kind), batch_of(edge)
+    method, batch = method_of(size, kind), noise_batch(edge)
     before = peak_MiB()
     made(method, batch, 1, kind)
     print(peak_MiB() - before)
@@ -144,7 +134,7 @@ def main() -> None:
     if given.memory_of:
         measure_memory(given.size, given.edge, given.memory_of, given.students)
         return
-    methods, batch = {kind: method_of(given.size, kind) for kind in KINDS}, batch_of(given.edge)
+    methods, batch = {kind: method_of(given.size, kind) for kind in KINDS}, noise_batch(given.edge)
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for round_ in range(given.rounds + 1):
         for kind in KINDS if round_ % 2 else reversed(KINDS):

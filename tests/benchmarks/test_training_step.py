@@ -11,7 +11,7 @@ from ..material import benchmark
 def test_one_encode_and_terms_one_at_a_time_leave_the_gradient_of_full_passes(seed: int) -> None:
     script = benchmark("training_step")
     plain, ours = (script.method_of("tiny", script.REFERENCE) for _ in range(2))
-    batch = script.batch_of(16)
+    batch = script.noise_batch(16)
     script.reference_step(plain, batch, seed)
     script.our_step(ours, batch, seed)
     assert all((p.grad is None) == (q.grad is None) for p, q in zip(plain.parameters(), ours.parameters(), strict=True))
