@@ -41,6 +41,15 @@ def test_what_is_in_a_bundle(bundle: Path, weights: Path) -> None:
     assert "Apache License" in (bundle / "LICENSE").read_text()
 
 
+def test_what_is_known_of_trust_goes_along(tmp_path: Path) -> None:
+    from anymri.trust.record import beside
+    from anymri.weights import named
+
+    shipped = named(None).file
+    export(shipped, "bundle", tmp_path / "bundle")
+    assert beside(tmp_path / "bundle" / "models" / "model.safetensors").read_bytes() == beside(shipped).read_bytes()
+
+
 def test_its_parts_make_the_mask_that_segment_makes(weights: Path, images: dict[str, Path], tmp_path: Path) -> None:
     patient = {"FLAIR": None, "T1": "", "T1c": str(images["t1c"]), "T2": str(images["t2"]), "name": "a"}
     prepared = Preparation("glioma")(patient)

@@ -10,6 +10,7 @@ from typing import Any
 from anymri.engine.model import Model, read_model
 from anymri.export.running import NAME
 from anymri.methods import method_named
+from anymri.trust.record import copy_weights
 from anymri.volumes.store import write_json
 from anymri.volumes.writing import replacing, write_text
 
@@ -29,7 +30,7 @@ def write_bundle(weights: Path, out: Path) -> None:
     with replacing(out, what="the bundle", advice="choose a folder that is writable and has room") as part:
         for folder in ("configs", "docs", "models"):
             (part / folder).mkdir(parents=True)
-        shutil.copyfile(weights, part / _WEIGHTS)
+        copy_weights(weights, part / _WEIGHTS)
         write_json(part / "configs" / "metadata.json", _metadata(model))
         write_json(part / "configs" / "inference.json", _inference(model))
         write_text(part / "docs" / "README.md", _page(model))

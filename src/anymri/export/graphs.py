@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ from anymri.backends.graphs import IMAGE, LOGITS, NOTE, OPSET, graph_of
 from anymri.backends.stored import FORMAT, MANIFEST, file_name
 from anymri.domain.modality import Subset
 from anymri.engine.model import Model, read_model
+from anymri.trust.record import copy_weights
 from anymri.volumes.store import write_json
 from anymri.volumes.writing import replacing, write_text
 
@@ -32,7 +32,7 @@ def write_graphs(weights: Path, out: Path) -> None:
     model = read_model(weights)
     with replacing(out, what="the export", advice="choose a folder that is writable and has room") as part:
         part.mkdir()
-        shutil.copyfile(weights, part / _WEIGHTS)
+        copy_weights(weights, part / _WEIGHTS)
         subsets = model.method.supports()
         with closing(_Shared(part / _SHARED)) as shared:
             outputs = [shared.write(part / file_name(keep), graph_of(model.method, keep.mask)) for keep in subsets][-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,13 @@ class Trust:
 def beside(weights: Path) -> Path:
     """Return where the trust file of a weights file lies: beside it, with the ending .trust.json."""
     return weights.with_name(weights.name.removesuffix(".safetensors") + _ENDING)
+
+
+def copy_weights(weights: Path, to: Path) -> None:
+    """Copy a weights file, and the trust file beside it if there is one."""
+    shutil.copyfile(weights, to)
+    if beside(weights).is_file():
+        shutil.copyfile(beside(weights), beside(to))
 
 
 def write_trust(path: Path, record: TrustRecord) -> None:
