@@ -13,6 +13,8 @@ from torch import Tensor
 from anymri.data.augment import Augmentation, apply_augmentation, draw_augmentation
 from anymri.data.degradation import Degradation, DegradationDraw, degraded, draw_degradation, within_range
 from anymri.domain.task import GLIOMA
+from anymri.engine.run import Run
+from anymri.errors import UsageError
 
 from ..material import made_batch, with_absent
 
@@ -141,3 +143,27 @@ def test_what_is_not_asked_for_leaves_the_generator_alone() -> None:
     assert usual.degradation is None and found.degradation is not None
     assert torch.equal(usual.gain_BM, found.gain_BM) and usual.noise_seed == found.noise_seed
     assert not torch.equal(torch.rand(1, generator=plain), torch.rand(1, generator=more))
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "said"),
+    [
+        ("blur_sigma", (1.0, 0.5), "a range from 1 to 0.5; expected the lower end first, both at least 0"),
+        ("blur_sigma", (-0.5, 0.5), "from -0.5 to 0.5; expected the lower end first, both at least 0"),
+        ("brightness_factor", (0.0, 1.25), "from 0 to 1.25; expected the lower end first, both above 0"),
+        ("contrast_factor", (1.25, 0.75), "from 1.25 to 0.75; expected the lower end first, both above 0"),
+        ("zoom", (0.5, 1.5), "from 0.5 to 1.5; expected the lower end first, both above 0 and at most 1"),
+        ("gamma_power", (-1.0, 1.5), "from -1 to 1.5; expected the lower end first, both above 0"),
+    ],
+)
+def test_a_range_that_is_none_is_one_line(field: str, values: tuple[float, float], said: str) -> None:
+    augmentation = {"degradation": {field: values}}
+    with pytest.raises(UsageError, match=f"^setting 'augmentation.degradation.{field}': .*{said}$") as caught:
+        Run.of("dropout_unet", "tiny", {"steps": 1, "augmentation": augmentation})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_range_may_be_one_value() -> None:
+    settings = Degradation(blur=1, blurred_share=1, blur_sigma=(0.0, 0.0), zoom=(1.0, 1.0), gamma_power=(2.0, 2.0), gamma=1)
+    draw = draw_degradation(settings, 3, 2, torch.Generator().manual_seed(0))
+    assert draw.sigma_BM.eq(0).all() and draw.zoom_BM.eq(1).all() and draw.gamma_BM.eq(2).all()

@@ -112,6 +112,17 @@ def test_the_order_of_entries_changes_nothing() -> None:
     assert torch.equal(before, method.decode(features, keep))
 
 
+@torch.inference_mode()
+def test_neighbours_may_be_told_apart_by_what_is_their_own() -> None:
+    batch, keep = made_batch(GLIOMA, size=2), torch.tensor([[True, False, True, True]] * 2)
+    plain, centred = (retrieval(entries=16, nearest=5, similarity=s).eval() for s in ("cosine", "centred"))
+    features = encoded(plain, batch)
+    assert plain.bank.measure == "cosine" == RetrievalConfig().similarity and centred.bank.measure == "centred"
+    assert plain.state_dict().keys() == centred.state_dict().keys()
+    found = [m.decode(features, keep) for m in (plain, centred)]
+    assert torch.isfinite(found[1]).all() and not torch.equal(*found)
+
+
 @pytest.mark.parametrize("task", [PROSTATE, GLIOMA, task_with(5)], ids=lambda t: t.name)
 @torch.inference_mode()
 def test_a_full_bank_sees_nothing_absent_and_no_neighbour(task: Task) -> None:

@@ -76,6 +76,45 @@ def test_the_nearest_answer_by_their_similarity() -> None:
     torch.testing.assert_close(every[0, 1, 0], (weights * torch.tensor([10.0, 20.0, 1000.0])).sum())
 
 
+def nearly_parallel(count: int, *, seed: int = 0) -> Tensor:
+    """Return pooled features as a norm leaves them: a large part that all share, and a small one of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    return 5 + 0.2 * torch.randn(count, 3, 16, generator=generator)
+
+
+def test_without_the_mean_of_the_bank_neighbours_weigh_as_they_differ() -> None:
+    features, query, keep = nearly_parallel(20), nearly_parallel(1, seed=1), kept(True, True, False)
+    plain, centred = (Bank(32, 3, (16,), nearest=5, temperature=0.1, similarity=s) for s in ("cosine", "centred"))
+    for made in (plain, centred):
+        made.enter(features, torch.arange(1, 21))
+    weights = [(m.similarity(query, keep)[:, :20] / 0.1).topk(5).values.softmax(1)[0] for m in (plain, centred)]
+    assert weights[0].max() - weights[0].min() < 0.01 and weights[1].max() - weights[1].min() > 0.1
+    # By hand: over the twenty entries there are, the twelve empty places aside.
+    mean = features.mean(0)
+    rest = [torch.nn.functional.normalize(x - mean, dim=-1)[:, :2].flatten(1) for x in (query, features)]
+    torch.testing.assert_close(
+        centred.similarity(query, keep)[:, :20], torch.cosine_similarity(rest[0][:, None], rest[1][None], dim=-1)
+    )
+    # What is lent are the features themselves.
+    whole = Bank(20, 3, (16,), nearest=20, temperature=1e9, similarity="centred")
+    whole.enter(features, torch.arange(1, 21))
+    torch.testing.assert_close(whole.answer(query, keep)[0, 2], mean[2])
+
+
+def test_a_centred_query_sees_nothing_absent_and_has_a_gradient() -> None:
+    made = Bank(4, 3, (16,), nearest=2, temperature=0.1, similarity="centred")
+    query, keep = nearly_parallel(2, seed=1), kept(True, False, True).expand(2, -1)
+    query[:, 1] = torch.nan
+    assert torch.isfinite(made.similarity(query, keep)).all()  # An empty bank.
+    for count in (1, 4):
+        made.enter(nearly_parallel(count), torch.arange(1, count + 1))
+        asked = query.clone().requires_grad_()
+        found = made.answer(asked, keep)
+        (gradient,) = torch.autograd.grad(found.sum(), asked)
+        assert torch.isfinite(found).all() and torch.isfinite(gradient).all()
+    assert gradient[:, 0].any() and not gradient[:, 1].any()
+
+
 def test_levels_above_the_bottleneck_are_lent_but_not_compared() -> None:
     made = Bank(2, 2, (1, 2), nearest=1, temperature=0.1)
     made.enter(torch.tensor([[[9.0, 1.0, 0.0], [3.0, 0.0, 0.0]], [[1.0, 0.0, 1.0], [4.0, 0.0, 0.0]]]), torch.tensor([1, 2]))

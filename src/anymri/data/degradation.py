@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 Range = tuple[float, float]
@@ -16,7 +17,8 @@ Range = tuple[float, float]
 class Degradation(BaseModel):
     """How often and how strongly. Probabilities are per patch; every modality of a patch then draws its own strength.
 
-    The defaults are nnU-Net's. Of a range that 1 lies in, either side of 1 is drawn equally often.
+    The defaults are nnU-Net's. Of a range that 1 lies in, either side of 1 is drawn equally often. A range is its lower end and
+    its upper one, which are positive; that of ``blur_sigma`` may begin at 0.
 
     Attributes:
         blur: Probability of a Gaussian blur.
@@ -26,7 +28,7 @@ class Degradation(BaseModel):
         contrast: Probability that distances from the mean are multiplied; the range of intensities stays what it was.
         contrast_factor: By what.
         low_resolution: Probability that an image is sampled more coarsely and interpolated back.
-        zoom: Edge of the coarser image, relative to the patch.
+        zoom: Edge of the coarser image, relative to the patch; at most 1.
         inverted_gamma: Probability of a gamma curve of the inverted image; mean and standard deviation stay what they were.
         gamma: Probability of one of the image as it is, likewise.
         gamma_power: Of both curves.
@@ -47,6 +49,17 @@ class Degradation(BaseModel):
     gamma: float = Field(default=0.3, ge=0, le=1)
     gamma_power: Range = (0.7, 1.5)
     blurred_share: float = Field(default=0.5, ge=0, le=1)
+
+    @field_validator("blur_sigma", "brightness_factor", "contrast_factor", "zoom", "gamma_power")
+    @classmethod
+    def _in_order(cls, value: Range, which: Any) -> Range:
+        low, high = value
+        may_be_zero, most = which.field_name == "blur_sigma", 1.0 if which.field_name == "zoom" else math.inf
+        if not (low >= 0 if may_be_zero else low > 0) or not low <= high <= most:
+            least = "at least 0" if may_be_zero else "above 0"
+            ends = least if most == math.inf else f"{least} and at most {most:g}"
+            raise ValueError(f"a range from {low:g} to {high:g}; expected the lower end first, both {ends}")
+        return value
 
 
 @dataclass(frozen=True)

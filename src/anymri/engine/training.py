@@ -95,7 +95,8 @@ def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: to
     record, split = read_cohort(data)
     if record.task != run.task:
         raise CaseError(
-            f"{data}: prepared for task {record.task}, the run is for {run.task}; prepare it again with --task {run.task}"
+            f"{data}: prepared for task {record.task}, the run is for {run.task}; "
+            f"give --set task={record.task}, or prepare it again with --task {run.task}"
         )
     parts, group = parts_of(run, split), processes()
     begun = group.gather(folder.record.exists())[0]

@@ -23,7 +23,8 @@ Deviations:
     7. ``base`` has four levels, ending at 128 channels: with a fifth four encoders would be twice as large as the other methods.
        M3Care has no such network; ``paper`` has encoders with the channels of nnU-Net.
     8. Pooled after a norm, descriptors are nearly parallel, so that at this temperature those that answer weigh about alike
-       (measured: docs/decisions/0012).
+       (measured: docs/decisions/0012). ``similarity="centred"`` compares what is left of them without the mean of the bank, by
+       which they differ; what is lent stays as it is. The description has the plain cosine, which is the default.
     9. As weights files hold the bank, they hold features of training patients: ``RetrievalConfig.holds``.
 """
 
@@ -43,7 +44,7 @@ from anymri.domain.task import Task
 from anymri.losses.deep_supervision import deep_segmentation_loss, level_weights
 from anymri.losses.regions import region_logits
 from anymri.methods.method import Method, MethodConfig, Size, Term
-from anymri.nn.bank import NOBODY, Bank, case_number
+from anymri.nn.bank import NOBODY, Bank, Similarity, case_number
 from anymri.nn.blocks import Encoder
 from anymri.nn.shared_specific import added, chosen, placed, spread
 from anymri.nn.unet import StreamDecoder
@@ -58,6 +59,7 @@ class RetrievalConfig(MethodConfig):
         entries: Of the bank.
         nearest: Entries that answer a query.
         temperature: Of the softmax over their similarities.
+        similarity: Compare descriptors as they are, or without the mean of the bank, which is most of them.
     """
 
     sizes: ClassVar[tuple[Size, ...]] = ("tiny", "small", "base", "paper")
@@ -67,6 +69,7 @@ class RetrievalConfig(MethodConfig):
     entries: PositiveInt = 512
     nearest: PositiveInt = 5
     temperature: float = Field(default=0.1, gt=0)
+    similarity: Similarity = "cosine"
 
     @property
     def multiple(self) -> int:
@@ -112,7 +115,14 @@ class Retrieval(Method):
         modalities, widths = len(task.modalities), config.widths
         self.encoders = nn.ModuleList(Encoder(1, widths, [2] * len(widths), bias=True) for _ in range(modalities))
         self.decoder = StreamDecoder(modalities, widths, len(task.classes))
-        self.bank = Bank(config.entries, modalities, widths, nearest=config.nearest, temperature=config.temperature)
+        self.bank = Bank(
+            config.entries,
+            modalities,
+            widths,
+            nearest=config.nearest,
+            temperature=config.temperature,
+            similarity=config.similarity,
+        )
         for head, weight in zip(reversed(self.decoder.heads), level_weights(len(self.decoder.heads)), strict=True):
             head.requires_grad_(weight > 0)  # A head whose level has no weight is not trained: declared here.
         self._observed: dict[str, Tensor] = {}

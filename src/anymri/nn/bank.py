@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Similarity = Literal["cosine", "centred"]
 
 NOBODY = 0  # The case of an entry that was never filled, and of a row that is not to be entered.
 
@@ -29,15 +32,25 @@ class Bank(nn.Module):
         widths: Features per level and modality, F in all.
         nearest: How many entries answer a query.
         temperature: Of the softmax over their similarities.
+        similarity: Of descriptors as they are, or of what is left of them without the mean of the bank.
     """
 
     features: Tensor
     cases: Tensor
     written: Tensor
 
-    def __init__(self, entries: int, modalities: int, widths: Sequence[int], *, nearest: int, temperature: float) -> None:
+    def __init__(
+        self,
+        entries: int,
+        modalities: int,
+        widths: Sequence[int],
+        *,
+        nearest: int,
+        temperature: float,
+        similarity: Similarity = "cosine",
+    ) -> None:
         super().__init__()
-        self.widths, self.nearest, self.temperature = tuple(widths), nearest, temperature
+        self.widths, self.nearest, self.temperature, self.measure = tuple(widths), nearest, temperature, similarity
         self.register_buffer("features", torch.zeros(entries, modalities, sum(widths)))
         self.register_buffer("cases", torch.full((entries,), NOBODY, dtype=torch.int64))
         self.register_buffer("written", torch.zeros((), dtype=torch.int64))
@@ -58,10 +71,18 @@ class Bank(nn.Module):
         return bool((self.cases != NOBODY).any())
 
     def similarity(self, features_BMF: Tensor, keep_BM: Tensor) -> Tensor:
-        """Return the cosine between queries and entries over the descriptors of what is kept, each of length 1; (B, Q)."""
+        """Return the cosine between queries and entries over the descriptors of what is kept, each of length 1; (B, Q).
+
+        If it is centred, the mean of the entries there are is taken away first, modality by modality.
+        """
         kept, width = keep_BM[:, :, None], self.widths[-1]
-        query = F.normalize(torch.where(kept, features_BMF[..., -width:].float(), 1.0), dim=-1)
-        entries = F.normalize(self.features[..., -width:], dim=-1)
+        query = torch.where(kept, features_BMF[..., -width:].float(), 1.0)
+        entries = self.features[..., -width:]
+        if self.measure == "centred":
+            there = self.cases != NOBODY
+            mean = torch.where(there[:, None, None], entries, 0.0).sum(0) / there.sum().clamp(min=1)
+            query, entries = query - mean, entries - mean
+        query, entries = F.normalize(query, dim=-1), F.normalize(entries, dim=-1)
         # Not a matrix product: under autocast it stays in single precision, and no query is rounded by its neighbours.
         cosine = (query[:, None] * entries).sum(-1)
         return torch.where(keep_BM[:, None], cosine, 0.0).sum(-1) / keep_BM.sum(1, keepdim=True)
