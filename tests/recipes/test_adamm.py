@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from anymri.domain.case import Split
 from anymri.domain.task import GLIOMA, METASTASIS
+from anymri.engine.parts import parts_of
 from anymri.engine.run import Run
 from anymri.methods.adamm import AdaMMConfig
 from anymri.recipes import run_named
@@ -25,6 +29,10 @@ def test_the_published_training_is_that_of_the_paper() -> None:
     assert run.window.intensity == "min_max" and run.tumour_share == 0.0 and run.average == 0.0
     assert run.augmentation.flip == (0.5, 0.5, 0.5) and not run.augmentation.recolours and run.augmentation.spatial == 0.0
     assert run.steps == 200 * 1080 and run.fold == 0
+    # An epoch is every training case once: none is taken out, since none chooses.
+    cases = [f"BraTS-GLI-{i:05d}-100" for i in range(1350)]
+    parts = parts_of(run, Split(tuple(tuple(cases[i::5]) for i in range(5))))
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (1080, 0, 270) and run.candidates == (1.0,)
     paper = default("adamm", "paper").config
     assert run.config == {**paper, "style_scale": "absolute"} and paper["style_scale"] == "relative"
 
@@ -51,3 +59,10 @@ def test_a_resection_cavity_is_no_part_of_the_tumour() -> None:
     for task in (GLIOMA, METASTASIS):
         scheme = task.scheme("brats2024")
         assert scheme.regions[4] == () and scheme.known == task.region_names
+
+
+def test_metastases_are_written_as_gliomas_are() -> None:
+    for scheme in METASTASIS.schemes:
+        assert replace(GLIOMA.scheme(scheme.name), description=scheme.description) == scheme
+    assert [s.name for s in METASTASIS.schemes] == ["brats2023", "brats2021", "brats2024", "wt"]
+    assert METASTASIS.scheme().regions == {1: ("WT", "TC"), 2: ("WT",), 3: ("WT", "TC", "ET")}

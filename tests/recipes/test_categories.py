@@ -9,7 +9,8 @@ from anymri.errors import UsageError
 from anymri.methods import METHODS, method_named
 from anymri.recipes import runs_named
 from anymri.recipes.categories import REPRESENTATIVES, six_categories
-from anymri.recipes.default import default, side_by_side
+from anymri.recipes.ccsd import small
+from anymri.recipes.default import BRIEF, default, side_by_side
 
 
 def test_each_category_has_its_representatives_at_one_size_and_budget() -> None:
@@ -22,6 +23,7 @@ def test_each_category_has_its_representatives_at_one_size_and_budget() -> None:
     assert runs["shaspec"].config["absent"] == "shared_mean"
     assert len({(r.learning_rate, r.optimiser, r.weight_decay, r.precision) for r in runs.values()}) == 1
     assert set(REPRESENTATIVES) == {entry.category for entry in METHODS}
+    assert all(run.model_dump(include=set(BRIEF)) == {**BRIEF, "candidates": (1.0,)} for run in (*runs.values(), small()))
 
 
 def test_one_patch_and_window_fit_all() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from anymri.domain.modality import Modality, ModalitySet
@@ -137,39 +137,23 @@ GLIOMA = Task(
     colours=("#2ca02c", "#d62728", "#ffd92f"),
 )
 
-METASTASIS = Task(
+# The challenge's annotation protocol (synapse.org, syn64153130, wiki 631053): 1 non-enhancing core, 2 surrounding FLAIR
+# hyperintensity, 3 enhancing tumour, 4 resection cavity. Pretreat-MetsToBrain-Masks (The Cancer Imaging Archive,
+# doi:10.7937/6be1-r748, 200 patients before treatment) names its files as the challenge does, BraTS-MET-00086-000-seg.nii.gz, and
+# they hold 0 to 3. That the values mean the same there follows from the names: a page that says so was not found.
+METASTASIS = replace(
+    GLIOMA,
     name="metastasis",
     description="Metastases in the brain: all lesions with their edema, tumour core, enhancing tumour",
-    modalities=GLIOMA.modalities,
-    classes=GLIOMA.classes,
-    regions=GLIOMA.regions,
-    schemes=(
-        LabelScheme(
-            "brats2023",
-            "BraTS-METS 2023, metastases before treatment: 1 non-enhancing core, 2 edema, 3 enhancing",
-            {1: _TC, 2: _WT, 3: _ET},
-            _GLIOMA_REGIONS,
-            {"NCR": 1, "ED": 2, "ET": 3},
-        ),
-        LabelScheme(
-            "brats2021",
-            "the same with the values of earlier editions: 1 non-enhancing core, 2 edema, 4 enhancing",
-            {1: _TC, 2: _WT, 4: _ET},
-            _GLIOMA_REGIONS,
-            {"NCR": 1, "ED": 2, "ET": 4},
-        ),
-        LabelScheme(
-            "brats2024",
-            "metastases after treatment: as brats2023, with 4 resection cavity, no part of the tumour",
-            {1: _TC, 2: _WT, 3: _ET, 4: ()},
-            _GLIOMA_REGIONS,
-        ),
-        LabelScheme("wt", "all lesions with their edema: 1; what lies inside is unknown", {1: _WT}, ("WT",)),
+    schemes=tuple(
+        replace(GLIOMA.scheme(name), description=description)
+        for name, description in (
+            ("brats2023", "BraTS-METS 2023, metastases before treatment: 1 non-enhancing core, 2 edema, 3 enhancing"),
+            ("brats2021", "the same with the values of earlier editions: 1 non-enhancing core, 2 edema, 4 enhancing"),
+            ("brats2024", "metastases after treatment: as brats2023, with 4 resection cavity, no part of the tumour"),
+            ("wt", "all lesions with their edema: 1; what lies inside is unknown"),
+        )
     ),
-    spacing_mm=GLIOMA.spacing_mm,
-    orientation=GLIOMA.orientation,
-    foreground=GLIOMA.foreground,
-    colours=GLIOMA.colours,
 )
 
 PROSTATE = Task(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from anymri.engine.run import Run, checked_run
-from anymri.recipes.default import side_by_side
+from anymri.recipes.default import BRIEF, side_by_side
 
 # In the order of the paper's table: three that make up for what is missing, three that do without.
 REPRESENTATIVES: Mapping[str, tuple[str, ...]] = {
@@ -16,8 +16,6 @@ REPRESENTATIVES: Mapping[str, tuple[str, ...]] = {
     "multi-task learning": ("uhved",),
     "knowledge distillation": ("adamm", "ccsd"),
 }
-# As many steps of one patch for each: what a processor makes in minutes.
-_SETTINGS = {"steps": 1000, "batch": 1, "learning_rate": 3e-3, "validation": 0, "candidates": [1.0], "fold": 0}
 
 
 def six_categories() -> Mapping[str, Run]:
@@ -26,4 +24,4 @@ def six_categories() -> Mapping[str, Run]:
     All of ShaSpec but its size is as published, with the mean of what kept modalities share in the place of absent ones.
     """
     runs = side_by_side({name: (name, "small") for names in REPRESENTATIVES.values() for name in names})
-    return {name: checked_run({**run.model_dump(mode="json"), **_SETTINGS}) for name, run in runs.items()}
+    return {name: checked_run({**run.model_dump(mode="json"), **BRIEF}) for name, run in runs.items()}

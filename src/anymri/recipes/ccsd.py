@@ -11,6 +11,7 @@ from typing import Any
 
 from anymri.data.augment import Augmentation
 from anymri.engine.run import Parts, Run, Window, checked_run
+from anymri.recipes.default import BRIEF, varied
 from anymri.recipes.splits import split_lists
 
 # Section 4: 100 epochs, batch 12. An epoch is one patch of every training case.
@@ -104,15 +105,7 @@ def small() -> Run:
 
     The method's default stands in for an absent modality, ``shared_mean``; at the size of the paper it is the paper's ``zero``.
     """
-    return Run.of(
-        "ccsd", "small", {"steps": 1000, "batch": 1, "learning_rate": 3e-3, "validation": 0, "candidates": [1.0], "fold": 0}
-    )
-
-
-def varied(base: Callable[[], Run], rows: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Run]:
-    """Return one run for each row, which differs from the base in the method's settings alone."""
-    content = base().model_dump(mode="json")
-    return {name: checked_run({**content, "config": {**content["config"], **change}}) for name, change in rows.items()}
+    return Run.of("ccsd", "small", BRIEF)
 
 
 def _table(name: str, base: Callable[[], Run], where: str) -> Callable[[], Mapping[str, Run]]:

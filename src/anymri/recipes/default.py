@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
-from anymri.engine.run import Run, Window
+from anymri.engine.run import Run, Window, checked_run
 from anymri.errors import UsageError
 from anymri.methods import method_named
 from anymri.methods.method import MethodConfig, Size
+
+# What small comparisons and ablations share: as many steps of one patch as a processor makes in minutes, fold 0 left out.
+BRIEF: Mapping[str, Any] = {"steps": 1000, "batch": 1, "learning_rate": 3e-3, "validation": 0, "candidates": [1.0], "fold": 0}
 
 
 def default(method: str, size: str = "base") -> Run:
@@ -42,6 +45,12 @@ def side_by_side(methods: Mapping[str, tuple[str, str]]) -> dict[str, Run]:
     window = usual.model_copy(update={"size": tuple(map(filled, usual.size))})
     settings = {"steps": 20_000, "batch": 2, "patch": (max(filled(64), 4 * multiple),) * 3, "window": window.model_dump()}
     return {name: Run.of(method, cast(Size, size), settings) for name, (method, size) in methods.items()}
+
+
+def varied(base: Callable[[], Run], rows: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Run]:
+    """Return one run for each row, which differs from the base in the method's settings alone."""
+    content = base().model_dump(mode="json")
+    return {name: checked_run({**content, "config": {**content["config"], **change}}) for name, change in rows.items()}
 
 
 def _config(method: str, size: str) -> MethodConfig:
