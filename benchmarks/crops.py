@@ -38,7 +38,8 @@ from anymri.data.patients import Patient, load_patients
 from anymri.domain.task import GLIOMA
 from anymri.engine.run import Run
 from anymri.engine.state import first_state
-from anymri.engine.step import _data_of, make_step
+from anymri.engine.step import make_step
+from anymri.engine.supply import Supply, data_of, supply_of
 from anymri.preparation.pipeline import prepare_cohort
 from anymri.recipes.default import default
 from anymri.volumes.store import list_cases, read_case, read_image, read_labels
@@ -124,9 +125,9 @@ def data_costs(run: Run, patients: Sequence[Patient], count: int) -> tuple[float
     return cut / count, augmented / count
 
 
-def lying_there(run: Run, patients: Sequence[Patient], step: int) -> Fetch:
+def lying_there(run: Run, supply: Supply, step: int) -> Fetch:
     """Return a way to fetch the data of one step that costs nothing: all of them are made now."""
-    made_of = partial(_data_of, run, patients, [1.0] * len(patients), torch.device("cpu"))
+    made_of = partial(data_of, run, supply, torch.device("cpu"))
     kept: dict[Key, Any] = {key: made_of(key) for key in ((run.seed, step, part) for part in range(run.accumulate))}
 
     def fetch(make: Callable[[Key], Any], key: Key, following: Key) -> Any:
@@ -138,6 +139,7 @@ def lying_there(run: Run, patients: Sequence[Patient], step: int) -> Fetch:
 def step_costs(run: Run, folders: Sequence[Path], *, rounds: int, steps: int) -> dict[str, Any]:
     """Return what a step costs with a cached batch, with data made before each step, and made ahead in a thread, in turns."""
     patients = load_patients(folders, run.task_object, run.window.stride, threads=1)
+    supply = supply_of(run, patients)
     torch.manual_seed(0)
     method = run.method_config.build(run.task_object).to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     state = first_state(method.train(), run, torch.device("cpu"))
@@ -149,9 +151,9 @@ def step_costs(run: Run, folders: Sequence[Path], *, rounds: int, steps: int) ->
                 for number in range(steps + 1):
                     # Of the same draws for all, so that they do the same work; the first of a turn has nothing made ahead.
                     state = replace(state, place=replace(state.place, step=round_ * (steps + 1) + number))
-                    fetch = ways.get(way) or lying_there(run, patients, state.place.step)
+                    fetch = ways.get(way) or lying_there(run, supply, state.place.step)
                     wall, cpu = time.perf_counter(), time.process_time()
-                    make_step(state, run, patients, [1.0] * len(patients), progress=0.5, fetch=fetch)
+                    make_step(state, run, supply, progress=0.5, fetch=fetch)
                     if round_ and number:
                         found[way].append((time.perf_counter() - wall, time.process_time() - cpu))
     cut, augment = data_costs(run, patients, 30)

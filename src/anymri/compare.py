@@ -30,7 +30,19 @@ Report = Callable[[str, str, float], None]
 
 # What decides which cases a run learns from, which patches it sees of them, in which order, and how many.
 _CASES = ("task", "fold", "cases", "validation", "partial_weight")
-_PATCHES = ("window", "patch", "batch", "accumulate", "tumour_share", "augmentation", "seed", "steps", "minutes", "candidates")
+_PATCHES = (
+    "window",
+    "patch",
+    "batch",
+    "accumulate",
+    "tumour_share",
+    "augmentation",
+    "seed",
+    "steps",
+    "minutes",
+    "candidates",
+    "generation",
+)
 
 
 @dataclass(frozen=True)

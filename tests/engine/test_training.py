@@ -23,6 +23,7 @@ from anymri.engine.checkpoint import read_newest
 from anymri.engine.run import RunFolder
 from anymri.engine.state import Place, entered, first_state
 from anymri.engine.step import back_propagate, make_step, schedule
+from anymri.engine.supply import supply_of
 from anymri.engine.training import Progress, fit
 from anymri.errors import OutputError, TrainingError
 
@@ -210,7 +211,7 @@ def test_no_group_moves_if_the_gradient_of_another_is_not_finite() -> None:
     method.critic.weight.register_hook(lambda gradient: gradient * torch.inf)
     before = {name: value.detach().clone() for name, value in method.named_parameters()}
     with pytest.raises(TrainingError, match=r"^gradient of critic is not finite at step 5; cases of the batch: case_\d; "):
-        make_step(state, run, PATIENTS, [1.0] * 3, progress=0.5)
+        make_step(state, run, supply_of(run, PATIENTS), progress=0.5)
     assert all(torch.equal(value, before[name]) for name, value in method.named_parameters())
 
 
@@ -328,7 +329,7 @@ def test_cases_with_unknown_regions_are_drawn_as_rarely_as_asked_for(tmp_path: P
         given.append(options["weights"])
         return original(patients, size, count, **options)
 
-    monkeypatch.setattr("anymri.engine.step.draw_patches", spied)
+    monkeypatch.setattr("anymri.engine.supply.draw_patches", spied)
     partly = replace(PATIENTS[0], known=np.array([True, False, False]))
     run = short_run("dropout_unet", steps=1, partial_weight=0.25)
     fit(run, [PATIENTS[1], partly], RunFolder(tmp_path), resume=False, device=CPU)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from anymri.data.augment import Augmentation
+from anymri.data.generation.settings import Generation
 from anymri.data.patients import Intensity
 from anymri.domain.task import GLIOMA, Task, task_named
 from anymri.errors import TrainingError, UsageError
@@ -89,6 +90,7 @@ class Run(BaseModel):
         tumour_share: Share of the patches that are centred on tumour.
         partial_weight: How often a case with some regions unknown is drawn, relative to a complete one.
         augmentation: What is done to patches.
+        generation: Which patches are generated; none, unless it is asked for.
         fold: The fold of the cohort's split that is left out for testing; None trains on all.
         cases: The cases for each purpose, if the run itself lists them; then ``fold`` and ``validation`` mean nothing.
         validation: How many training cases are taken out to choose the checkpoint.
@@ -123,6 +125,7 @@ class Run(BaseModel):
     tumour_share: float = Field(0.75, ge=0, le=1)
     partial_weight: float = Field(0.06, ge=0)
     augmentation: Augmentation = Augmentation()
+    generation: Generation = Generation()
     fold: int | None = None
     cases: Parts | None = None
     validation: int = Field(4, ge=0)

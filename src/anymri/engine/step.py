@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from anymri.data.ahead import Fetch, Key, at_once
-from anymri.data.augment import AugmentationDraw, apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
-from anymri.data.patches import draw_patches, make_batch
-from anymri.data.patients import Patient
 from anymri.engine.distributed import processes
 from anymri.engine.inference import autocast
 from anymri.engine.run import Run
 from anymri.engine.state import State, weights_of
+from anymri.engine.supply import Finish, Supply, data_of
 from anymri.errors import TrainingError, UsageError
 from anymri.methods.method import Method
 
@@ -36,16 +34,13 @@ class Made:
     observed: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
-def make_step(
-    state: State, run: Run, patients: Sequence[Patient], weights: Sequence[float], *, progress: float, fetch: Fetch = at_once
-) -> Made:
+def make_step(state: State, run: Run, supply: Supply, *, progress: float, fetch: Fetch = at_once) -> Made:
     """Make one optimiser step; every process makes the same one.
 
     Args:
         state: Changed in place.
         run: All settings.
-        patients: What patches are cut from.
-        weights: How often each patient is drawn, relative to the others.
+        supply: What patches are made from.
         progress: Share of the stage that has passed.
         fetch: Makes the data of a part, now or ahead of time.
 
@@ -53,12 +48,12 @@ def make_step(
         TrainingError: If the loss or a gradient is not finite in any process; the weights are as they were before.
     """
     before = {name: value.clone() for name, value in _buffers(state.method).items()} if processes().count > 1 else {}
-    made_of = partial(_data_of, run, patients, weights, state.device)
-    made = _gathered(_back_propagate_share(state, run, partial(fetch, made_of), progress=progress), state.method)
+    made_of = partial(data_of, run, supply, state.device)
+    made, changed = _gathered(_back_propagate_share(state, run, partial(fetch, made_of), progress=progress), state.method, before)
     if not all(map(math.isfinite, made.terms.values())):
         found = ", ".join(f"{name} {value:g}" for name, value in made.terms.items())
         _refuse(f"loss is not finite ({found})", state, run, made.names)
-    _add_up(state.method, before)
+    _add_up(state.method, {name: before[name] for name in changed})
     for name in state.optimisers:
         parameters = state.method.parameter_groups()[name]
         for parameter in parameters if run.accumulate > 1 else ():
@@ -107,25 +102,10 @@ def _refuse(what: str, state: State, run: Run, names: Sequence[str]) -> NoReturn
     raise TrainingError(f"{what} at step {state.place.step + 1}; cases of the batch: {', '.join(names)}; {advice_against(run)}")
 
 
-def _data_of(
-    run: Run, patients: Sequence[Patient], weights: Sequence[float], device: torch.device, key: Key
-) -> tuple[Batch, AugmentationDraw | None, torch.Generator]:
-    """Return the batch of a part, what it is still to be augmented by, and the generator for what the method draws.
-
-    All chance of a part follows from its key, the seed, the step and its number, whoever computes it. On a processor the batch is
-    augmented already; elsewhere that is left to the device, and to the thread that it works for.
-    """
-    generator = torch.Generator().manual_seed(hash(key) & 0x7FFFFFFF)
-    draws = draw_patches(patients, run.patch, run.batch, tumour_share=run.tumour_share, weights=weights, seed=key)
-    batch = make_batch(patients, draws, run.patch, run.window.stride)
-    drawn = draw_augmentation(run.augmentation, run.batch, batch.image_BMDHW.shape[1], generator)
-    return (apply_augmentation(batch, drawn), None, generator) if device.type == "cpu" else (batch, drawn, generator)
-
-
 def _back_propagate_share(
     state: State,
     run: Run,
-    fetch: Callable[[Key, Key], tuple[Batch, AugmentationDraw | None, torch.Generator]],
+    fetch: Callable[[Key, Key], tuple[Batch, Finish | None, torch.Generator]],
     *,
     progress: float,
 ) -> Made:
@@ -136,9 +116,9 @@ def _back_propagate_share(
     parts = processes().share(range(run.accumulate))
     keys = [(run.seed, state.place.step, part) for part in parts]
     for part, key, following in zip(parts, keys, [*keys[1:], (run.seed, state.place.step + 1, parts[0])], strict=True):
-        batch, drawn, generator = fetch(key, following)
-        if drawn is not None:
-            batch = apply_augmentation(_on(batch, state.device), drawn)
+        batch, finish, generator = fetch(key, following)
+        if finish is not None:
+            batch = finish(_on(batch, state.device))
         names += [n for n in batch.names if n not in names]
         values = back_propagate(state.method, batch, progress=progress, generator=generator, precision=run.precision)
         for name, value in values.items():
@@ -147,30 +127,36 @@ def _back_propagate_share(
     return Made(terms, tuple(names), observed)
 
 
-def _gathered(made: Made, method: Method) -> Made:
-    """Return what all processes made; a parameter that another one has a gradient of gets one here, too."""
+def _gathered(made: Made, method: Method, before: Mapping[str, Tensor]) -> tuple[Made, tuple[str, ...]]:
+    """Return what all processes made, and the names of the buffers that any of them changed.
+
+    A parameter that another one has a gradient of gets one here, too.
+    """
     group = processes()
     if group.count == 1:
-        return made
+        return made, ()
+    here = [name for name, value in _buffers(method).items() if not torch.equal(value, before[name])]
     parameters = list(method.parameters())
     without = [i for i, p in enumerate(parameters) if p.grad is None]
-    told: list[Any] = group.gather([made.terms, made.names, without])
-    for index in set(without) - set.intersection(*(set(w) for _, _, w in told)):
+    told: list[Any] = group.gather([made.terms, made.names, without, here])
+    for index in set(without) - set.intersection(*(set(w) for _, _, w, _ in told)):
         parameters[index].grad = torch.zeros_like(parameters[index])
     terms: dict[str, float] = {}
-    for others, _, _ in told:
+    for others, _, _, _ in told:
         for name, value in others.items():
             terms[name] = terms.get(name, 0.0) + value
-    return replace(made, terms=terms, names=tuple(dict.fromkeys(n for _, names, _ in told for n in names)))
+    changed = {name for *_, names in told for name in names}
+    whole = replace(made, terms=terms, names=tuple(dict.fromkeys(n for _, names, *_ in told for n in names)))
+    return whole, tuple(name for name in before if name in changed)
 
 
 @torch.no_grad()
-def _add_up(method: Method, before: dict[str, Tensor]) -> None:
-    """Give all processes the sum of the gradients, and of the changes of counters and the like."""
+def _add_up(method: Method, before: Mapping[str, Tensor]) -> None:
+    """Give all processes the sum of the gradients, and of the changes of counters and the like, as far as any has changed."""
     group = processes()
     if group.count == 1:
         return
-    buffers = _buffers(method)
+    buffers = {name: value for name, value in _buffers(method).items() if name in before}
     for name, value in buffers.items():
         value -= before[name]
     group.sum_([*(p.grad for p in method.parameters() if p.grad is not None), *buffers.values()])

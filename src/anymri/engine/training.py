@@ -34,6 +34,7 @@ from anymri.engine.state import (
     with_candidate,
 )
 from anymri.engine.step import Made, advice_against, check_shares, make_step
+from anymri.engine.supply import supply_of
 from anymri.errors import CaseError, TrainingError, WeightsError
 from anymri.methods.method import Method
 from anymri.volumes.store import case_folder, make_folder, read_cohort
@@ -143,14 +144,14 @@ def fit(
         state = resumed(state, run, folder)
     _check_agreement(state.place, folder)
     method.train()
-    weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
+    supply = supply_of(run, patients)
     saved = time.monotonic()
     write = logger_of(folder, step=state.place.step) if group.leads else lambda line: None
     with deferred(), one_ahead() as fetch:
         while (share := share_of(run, state.place)) < 1.0:
             state = staged(state, run)
             started = time.monotonic()
-            made = make_step(state, run, patients, weights, progress=stage_share(run, state), fetch=fetch)
+            made = make_step(state, run, supply, progress=stage_share(run, state), fetch=fetch)
             seconds, signal = _agreed(time.monotonic() - started)
             place = _onwards(state.place, run, seconds, sum(made.terms.values()))
             state = replace(state, place=place)

@@ -1,0 +1,1 @@
+"""Training material that no scanner made, or not so: mixed, transplanted and wholly synthetic patches."""

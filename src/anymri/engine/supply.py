@@ -1,0 +1,60 @@
+"""What the parts of a step are made of, and their data: patches cut, generated and augmented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from anymri.data.ahead import Key
+from anymri.data.augment import apply_augmentation, draw_augmentation
+from anymri.data.batch import Batch
+from anymri.data.generation.source import Source, apply_generation, draw_generation
+from anymri.data.patches import draw_patches, make_batch
+from anymri.data.patients import Patient
+from anymri.engine.run import Run
+
+Finish = Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True, eq=False)
+class Supply:
+    """What a training draws its patches from.
+
+    Attributes:
+        patients: What patches are cut from.
+        weights: How often each patient is drawn, relative to the others.
+        source: What patches are generated from; None if none are.
+    """
+
+    patients: Sequence[Patient]
+    weights: Sequence[float]
+    source: Source | None = None
+
+
+def supply_of(run: Run, patients: Sequence[Patient]) -> Supply:
+    """Return what a run draws its patches from."""
+    weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
+    source = Source(run.generation, patients, weights, run.patch, run.window.stride) if run.generation.active else None
+    return Supply(patients, weights, source)
+
+
+def data_of(run: Run, supply: Supply, device: torch.device, key: Key) -> tuple[Batch, Finish | None, torch.Generator]:
+    """Return the batch of a part, what is still to be done to it, and the generator for what the method draws.
+
+    All chance of a part follows from its key, the seed, the step and its number, whoever computes it. On a processor the batch is
+    generated and augmented already; elsewhere that is left to the device, and to the thread that it works for.
+    """
+    generator = torch.Generator().manual_seed(hash(key) & 0x7FFFFFFF)
+    draws = draw_patches(supply.patients, run.patch, run.batch, tumour_share=run.tumour_share, weights=supply.weights, seed=key)
+    generation = None if supply.source is None else draw_generation(supply.source, draws, seed=key)
+    batch = make_batch(supply.patients, draws if generation is None else generation.patches, run.patch, run.window.stride)
+    augmentation = draw_augmentation(run.augmentation, run.batch, batch.image_BMDHW.shape[1], generator)
+
+    def finish(batch: Batch) -> Batch:
+        if generation is not None and supply.source is not None:
+            batch = apply_generation(batch, generation, supply.source)
+        return apply_augmentation(batch, augmentation)
+
+    return (finish(batch), None, generator) if device.type == "cpu" else (batch, finish, generator)
