@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import anymri.engine.step as step
 from anymri.cohorts.phantom import write_phantoms
 from anymri.domain.task import GLIOMA
 from anymri.engine.checkpoint import read_newest
@@ -22,9 +25,10 @@ from anymri.engine.run import Run, RunFolder
 from anymri.engine.step import check_shares
 from anymri.engine.training import train
 from anymri.errors import UsageError
+from anymri.methods.retrieval import Retrieval
 from anymri.volumes.store import read_image
 
-from ..material import short_run, write_made_cohort
+from ..material import short_run, tiny, write_made_cohort
 
 HERE = {**os.environ, "OMP_NUM_THREADS": "1"}
 CPU = torch.device("cpu")
@@ -106,6 +110,33 @@ def test_a_step_that_cannot_be_shared_is_refused(
     with pytest.raises(UsageError, match=f"accumulate is {accumulate}, which {count} processes cannot share evenly; give {advice}"):
         check_shares(short_run("dropout_unet", batch=batch, accumulate=accumulate))
     check_shares(short_run("dropout_unet", batch=1, accumulate=2 * count))
+
+
+def test_processes_tell_each_other_of_the_state_that_changed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny("retrieval", GLIOMA)
+    assert isinstance(method, Retrieval)
+    method.bank.features.fill_(0.1)
+    before = {name: value.clone() for name, value in method.state_dict().items() if name.startswith("bank.")}
+    method.bank.written += 3
+    told: list[list[int]] = []
+
+    def gather(self: Processes, value: list[Any]) -> list[Any]:
+        return [value, [{"seg": 1.0}, ["theirs"], value[2], ["bank.cases"]]]
+
+    def sum_(self: Processes, tensors: Sequence[torch.Tensor]) -> None:
+        told.append([t.numel() for t in tensors])
+        for tensor in tensors:
+            tensor += 2  # What the other process adds.
+
+    monkeypatch.setattr(Processes, "gather", gather)
+    monkeypatch.setattr(Processes, "sum_", sum_)
+    monkeypatch.setattr("anymri.engine.step.processes", lambda: Processes(0, 2))
+    made, changed = step._gathered(step.Made({"seg": 2.0}, ("mine",)), method, before)
+    assert (made.terms, made.names, changed) == ({"seg": 3.0}, ("mine", "theirs"), ("bank.cases", "bank.written"))
+    step._add_up(method, {name: before[name] for name in changed})
+    assert told == [[len(method.bank.cases), 1]]  # The features, which are most of it, stay at home.
+    assert method.bank.written.item() == 5 and method.bank.cases.eq(2).all()
+    assert torch.equal(method.bank.features, before["bank.features"])
 
 
 # Together
