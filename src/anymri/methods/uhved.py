@@ -8,12 +8,12 @@ Paper: "Hetero-Modal Variational Encoder-Decoder for Joint Modality Completion a
 stands here for the multi-task methods of the survey in arXiv 2509.15017.
 
 Here: μ_m, σ_m → ``GaussianEncoder``, carried as 1/σ² and μ/σ² in ``Features``; q_S with Λ and μ_S → ``product``; KL →
-``gaussian_divergences`` and ``divergences_from_prior``, terms ``divergence``; MSE of reconstructions → terms ``reconstruction``.
+``subset_divergences``, terms ``divergence``; MSE of reconstructions → terms ``reconstruction``.
 
 Deviations:
     1. q_full is detached: small subsets come to it, it does not come to them.
     2. Log-variances are clamped to [−8, 8].
-    3. Subsets are drawn uniformly by size, for each sample. All divergences are in every step, one subset at a time.
+    3. Subsets are drawn uniformly by size, for each sample. All divergences are in every step, one level at a time.
     4. KL is the mean over channels and voxels of a level, not their sum, so that its weight does not depend on the crop.
     5. MSE is the mean over voxels and over the modalities at hand, those that the subset lacks included.
     6. On an incomplete case q_full is of what is at hand, and subsets are those of it.
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import ClassVar, Self, final
 
 import torch
@@ -36,7 +35,7 @@ from torch import Tensor, nn
 from anymri.data.batch import Batch
 from anymri.data.draw import draw_by_size, generator_on
 from anymri.domain.task import Task
-from anymri.losses.gaussians import Gaussian, divergences_from_prior, gaussian_divergences
+from anymri.losses.gaussians import subset_divergences
 from anymri.losses.regions import region_logits
 from anymri.losses.segmentation import segmentation_loss
 from anymri.methods.method import Method, MethodConfig, Size, Term
@@ -105,12 +104,8 @@ class Features:
         precisions, weighted = (tuple(tuple(map(change, level)) for level in of) for of in (self.precisions, self.weighted))
         return replace(self, precisions=precisions, weighted=weighted)
 
-    def samples(self, rows_B: Tensor) -> Features:
-        """Return the features of some samples of the batch."""
-        return self if rows_B.all() else replace(self.mapped(lambda t: t[rows_B]), present=self.present[rows_B])
-
-    def of(self, keep_BM: Tensor) -> list[Gaussian]:
-        """Return q_S of what is kept, at each level."""
+    def of(self, keep_BM: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return mean and precision of q_S of what is kept, at each level."""
         return [product(p, w, keep_BM) for p, w in zip(self.precisions, self.weighted, strict=True)]
 
 
@@ -192,28 +187,10 @@ class UHVED(Method):
                 yield Term("reconstruction", (apart * share[rows]).sum(), self.config.reconstruction)
 
     def _divergences(self, features: Features) -> Iterator[Term]:
-        """Yield, for each subset, KL from the whole unless it is the whole, and KL to the prior; mean over levels and subsets."""
-        at_hand = features.present.sum(1)
-        with torch.no_grad():
-            whole = features.of(features.present)
-        modalities = features.present.shape[1]
-        for size in range(1, modalities + 1):
-            for subset in combinations(range(modalities), size):
-                rows = features.present[:, list(subset)].all(1)
-                if not rows.any():
-                    continue
-                part = features.samples(rows)
-                keep = torch.zeros_like(part.present)
-                keep[:, list(subset)] = True
-                subsets = 2.0 ** at_hand[rows] - 1
-                lacking = (at_hand[rows] > size) / (subsets - 1).clamp(min=1)
-                everyone = bool(rows.all())
-                losses = []
-                for q, (mean, precision) in zip(part.of(keep), whole, strict=True):
-                    full = (mean, precision) if everyone else (mean[rows], precision[rows])
-                    losses.append(divergences_from_prior(q) / subsets + gaussian_divergences(full, q) * lacking)
-                value = torch.stack(losses).mean(0).sum() / len(rows)
-                yield Term("divergence", value, self.config.divergence)
+        """Yield, level by level, the mean over subsets of KL to the prior and of KL from the whole."""
+        for precisions, weighted in zip(features.precisions, features.weighted, strict=True):
+            value = subset_divergences(precisions, weighted, features.present) / len(features.precisions)
+            yield Term("divergence", value, self.config.divergence)
 
 
 def _decoded(decoder: nn.Module, latent: list[Tensor]) -> Tensor:
