@@ -22,7 +22,7 @@ COMMANDS = {
         *("STUDY", "--flair", "--t1", "--t1c", "--t2", "--image", "--out", "--weights", "--labels", "--probabilities"),
         *("--precision", "--device", "--cohort", "--shard", "--workers", "--backend"),
     },
-    "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--device"},
+    "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--set", "--device"},
     "compare": {
         *("METHOD", "--data", "--out", "--folds", "--fold", "--steps", "--minutes", "--seed", "--size", "--set", "--resume"),
         "--device",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from anymri.engine.run import Window
 from anymri.errors import CaseError, OutputError, UsageError
 from anymri.metrics.masks import dice
 from anymri.metrics.protocol import ANYMRI, UNITS
-from anymri.metrics.scores import ScoreTable, read_scores
+from anymri.metrics.scores import ScoreTable, read_scores, write_scores
 from anymri.volumes.store import read_case, read_image, read_truth
 from anymri.volumes.volume import Grid, Volume, resampled
 
@@ -154,6 +155,14 @@ def test_cases_that_cannot_be_scored_are_refused_before_any_is(prepared: Path, t
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError):
         scored(prepared, "a", tmp_path / "file" / "scores.csv")
+
+
+def test_the_same_weights_under_other_settings_have_another_name(prepared: Path, tmp_path: Path) -> None:
+    plain = model_with(-1.0)
+    other, out = replace(plain, changed={"slope": 0.5}), tmp_path / "scores.csv"
+    write_scores(tmp_path / ".scores.csv.parts" / "a.csv", scored(prepared, "a", tmp_path / "plain.csv", model=plain))
+    table = scored(prepared, "a", out, model=other)  # Goes on with nothing of what the plain one left.
+    assert {(row.method, row.run) for row in table} == {("placed (slope=0.5)", plain.sha256[:12])}
 
 
 def test_hidden_images_are_hidden(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from anymri.domain.task import GLIOMA
-from anymri.engine.model import WeightsHeader, read_model, write_weights
+from anymri.engine.model import Model, WeightsHeader, read_model, with_settings, write_weights
 from anymri.engine.run import Window
-from anymri.errors import OutputError, WeightsError
+from anymri.errors import OutputError, UsageError, WeightsError
 from anymri.methods import method_named
 
-from ..material import tiny
+from ..material import made_batch, tiny
 
 
 @pytest.fixture
@@ -166,3 +166,52 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write(tmp_path / "weights.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "weights.safetensors"]
+
+
+# The same weights under other settings
+
+
+def gated(path: Path) -> Model:
+    """Return AdaMM whose presence head holds every class to be absent."""
+    method = tiny("adamm", GLIOMA)
+    method.strip()
+    state = {k: v.fill_(-9.0) if k == "student.presence.3.bias" else v for k, v in method.state_dict().items()}
+    settings = method_named("adamm").config.sized("tiny").model_dump(mode="json")
+    write_weights(path, state, header(method="adamm", config=settings))
+    return read_model(path)
+
+
+@torch.inference_mode()
+def test_a_setting_that_changes_no_parameter_is_taken(path: Path) -> None:
+    model, batch = gated(path), made_batch(GLIOMA, size=1)
+    given = (batch.image_BMDHW, batch.present_BM, batch.origin_B3)
+    ungated = with_settings(model, {**model.header.config, "gate": "off"})
+    assert (model.called, ungated.called) == ("adamm", "adamm (gate=off)")
+    assert ungated.header.config["gate"] == "off" and ungated.sha256 == model.sha256 and not ungated.method.training
+    for (name, before), after in zip(model.method.state_dict().items(), ungated.method.state_dict().values(), strict=True):
+        assert torch.equal(before, after), name
+    closed, opened = model.method(*given), ungated.method(*given)
+    assert (closed < -29).all() and (opened > -29).any()
+    several = with_settings(model, {**model.header.config, "gate": "off", "dropout": 0.1, "lgrm": True})
+    assert several.called == "adamm (dropout=0.1, gate=off)"
+    assert with_settings(model, {"widths": [8, 8, 16], "depths": [1, 1, 2], "adapter_width": 4, "nodes": 3}).called == "adamm"
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            {"nodes": 4},
+            r"^config.nodes: changes the parameters of .* \('student.*' from \(3, 16\) to \(4, 16\)\); finished",
+        ),
+        ({"lgrm": False}, r"^config.lgrm: changes the parameters of the network \('student.presence.*\) to None\); finished"),
+        ({"gate": "shut"}, "^setting 'config': setting 'gate': Input should be 'window', 'case' or 'off'; found 'shut'$"),
+        ({"gates": "off"}, "^setting 'config': setting 'gates': Extra inputs are not permitted; found 'off'$"),
+        ({"adapters": False}, "^setting 'config': garm refines what the adapters make"),
+    ],
+)
+def test_other_settings_are_refused_in_one_line(path: Path, change: dict[str, Any], line: str) -> None:
+    model = gated(path)
+    with pytest.raises(UsageError, match=line) as caught:
+        with_settings(model, {**model.header.config, **change})
+    assert "\n" not in str(caught.value)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymri.cli.options import Data, Device, Out, progress_bar
+from anymri.cli.options import Data, Device, Out, progress_bar, put_settings
 from anymri.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from anymri.engine.model import Model
 
 _SHOWN = 10  # Of what is left out; the rest is counted.
 
@@ -24,6 +27,10 @@ def evaluate(
     ] = None,
     masks: Annotated[Path | None, typer.Option(metavar="DIR", help="Masks made by anyone, in place of weights.")] = None,
     scheme: Annotated[str | None, typer.Option(help="Label scheme of these masks; the task's first if none is given.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="config.FIELD=VALUE", help="Setting of the method that changes no parameter, JSON values."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Score weights on every subset of the modalities of prepared cases, or anyone's masks, on the patients' own grids."""
@@ -37,28 +44,43 @@ def evaluate(
         raise UsageError("give either weights (a file, a run folder or a name of 'anymri weights list') or masks (--masks DIR)")
     if scheme is not None and masks is None:
         raise UsageError("--scheme says how masks are to be read; give them by --masks DIR")
+    if settings and masks is not None:
+        raise UsageError("--set changes settings of weights; masks (--masks DIR) have none")
     rules = protocol_named(protocol)
     if masks is not None:
         table, notes = _of_masks(masks, data, out, (rules, scheme, fold))
     else:
-        table, notes = _of_weights(str(model), data, out, (rules, fold, device)), []
+        table, notes = _of_weights(_loaded(str(model), settings or []), data, out, (rules, fold, device))
     tables = summaries(table)
     print("\n\n".join(plain(t) for t in tables))
     write_bytes(out.with_suffix(".md"), "\n".join([*(markdown(t) for t in tables), *(f"* {n}\n" for n in notes)]).encode())
     print(f"\n{len(table)} scores in {out}, tables in {out.with_suffix('.md')}")
 
 
-def _of_weights(model: str, data: Path, out: Path, how: tuple[Any, int | None, str]) -> Any:
-    """Return the scores of weights."""
+def _loaded(model: str, settings: list[str]) -> Model:
+    """Return a model, under the settings that ``--set`` names."""
+    from anymri.engine.model import with_settings
+    from anymri.weights import load_model
+
+    loaded = load_model(model)
+    content = {"config": loaded.header.model_dump(mode="json")["config"]}
+    for setting in settings:
+        if not setting.startswith("config."):
+            raise UsageError(f"--set {setting}: finished weights take settings of their method alone, config.FIELD=VALUE")
+    put_settings(content, settings)
+    return with_settings(loaded, content["config"]) if settings else loaded
+
+
+def _of_weights(loaded: Model, data: Path, out: Path, how: tuple[Any, int | None, str]) -> tuple[Any, list[str]]:
+    """Return the scores of weights, and what must be known to read them."""
     from anymri.engine.evaluation import evaluate as evaluate_model
     from anymri.engine.inference import device_named
     from anymri.nn.processor import keep_memory
     from anymri.volumes.store import case_folder, read_cohort
-    from anymri.weights import load_model
 
     keep_memory()
     rules, fold, device = how
-    loaded, (record, split) = load_model(model), read_cohort(data)
+    record, split = read_cohort(data)
     trained = loaded.header.training
     left_out = trained.fold if record.name == trained.cohort.get("name") else None
     cases = _cases(split, left_out if fold is None else fold)
@@ -67,8 +89,11 @@ def _of_weights(model: str, data: Path, out: Path, how: tuple[Any, int | None, s
         print("note: these weights do not say which cases they were trained on; the scores may be of some of them", file=sys.stderr)
     elif seen:
         print(f"note: {len(seen)} of these {len(cases)} cases were in the training of these weights", file=sys.stderr)
+    notes = [f"scored as {loaded.called}: not the settings that these weights were trained with"] if loaded.changed else []
+    for note in notes:
+        print(one_line(f"note: {note}"), file=sys.stderr)
     with progress_bar("scoring", len(cases)) as advance:
-        return evaluate_model(
+        table = evaluate_model(
             loaded,
             [case_folder(data, n) for n in cases],
             out,
@@ -76,6 +101,7 @@ def _of_weights(model: str, data: Path, out: Path, how: tuple[Any, int | None, s
             device=device_named(device),
             report=lambda done, total, name: advance(done, name),
         )
+    return table, notes
 
 
 def _of_masks(masks: Path, data: Path, out: Path, how: tuple[Any, str | None, int | None]) -> tuple[Any, list[str]]:

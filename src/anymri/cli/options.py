@@ -42,8 +42,6 @@ def changed_run(content: dict[str, Any], chosen: dict[str, Any], settings: list[
     Raises:
         UsageError: If a setting does not exist or does not fit, or two budgets were given.
     """
-    import json
-
     from anymri.engine.run import checked_run
 
     if chosen["steps"] is not None and chosen["minutes"] is not None:
@@ -55,6 +53,18 @@ def changed_run(content: dict[str, Any], chosen: dict[str, Any], settings: list[
     if chosen["steps"] is not None or chosen["minutes"] is not None:
         content |= {"steps": None, "minutes": None}
     content |= {field: value for field, value in chosen.items() if value is not None}
+    put_settings(content, settings)
+    return checked_run(content)
+
+
+def put_settings(content: dict[str, Any], settings: list[str]) -> None:
+    """Write into nested fields what ``--set`` says: FIELD=VALUE, a dot goes into a group, values are JSON or else text.
+
+    Raises:
+        UsageError: If a setting has another form, or goes into a group that is not there.
+    """
+    import json
+
     for setting in settings:
         field, equals, text = setting.partition("=")
         if not equals or not field:
@@ -70,4 +80,3 @@ def changed_run(content: dict[str, Any], chosen: dict[str, Any], settings: list[
             if not isinstance(place, dict):
                 raise UsageError(f"--set {setting}: there is no group '{step}'; fields are {', '.join(content)}")
         place[last] = value
-    return checked_run(content)

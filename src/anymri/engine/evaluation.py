@@ -60,7 +60,7 @@ def evaluate(
         _check(folder, model.method.task)
     parts = out.with_name(f".{out.name}.parts")
     seed, run = model.header.training.seed, model.sha256[:12]
-    origins = {f.name: Origin(model.header.method, record.name, f.name, seed, run, protocol.name) for f in cases}
+    origins = {f.name: Origin(model.called, record.name, f.name, seed, run, protocol.name) for f in cases}
     with joined(device, advice="the same command goes on") as group, ThreadPoolExecutor(2) as pool:
         make_folder(parts)
         own: dict[str, ScoreTable] = {}
@@ -96,6 +96,8 @@ def _check(folder: Path, task: Task) -> None:
 def already_scored(part: Path, origin: Origin, folder: Path) -> ScoreTable | None:
     """Return the table of a case that an interrupted evaluation left, if it is of the same weights or masks, and protocol.
 
+    The same weights under other settings have another name.
+
     A case that was prepared after it was scored is scored again.
     """
     if not origin.run:  # A model that never was a file cannot be told from another.
@@ -106,7 +108,10 @@ def already_scored(part: Path, origin: Origin, folder: Path) -> ScoreTable | Non
         table = read_scores(part)
     except (InputFileError, OSError):
         return None
-    same = all((r.run, r.protocol, r.cohort, r.case) == (origin.run, origin.protocol, origin.cohort, origin.case) for r in table)
+    same = all(
+        (r.method, r.run, r.protocol, r.cohort, r.case) == (origin.method, origin.run, origin.protocol, origin.cohort, origin.case)
+        for r in table
+    )
     return table if same and len(table) else None
 
 

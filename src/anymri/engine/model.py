@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from anymri.domain.task import Task, task_named
 from anymri.engine.checkpoint import write_tensors
 from anymri.engine.run import Window, first_fault
-from anymri.errors import AnymriError, WeightsError
+from anymri.errors import AnymriError, UsageError, WeightsError
 from anymri.methods import method_named
 from anymri.methods.method import Features, Method, MethodConfig, Note
 
@@ -97,12 +98,20 @@ class Model:
         header: What the file says.
         sha256: Of the file; empty for a model that never was one.
         other_engine: What computes windows in the method's place; None if the method does.
+        changed: Settings of the method that are not those of the file, by name.
     """
 
     method: Method
     header: WeightsHeader
     sha256: str = ""
     other_engine: Engine | None = None
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def called(self) -> str:
+        """What score tables call it: the method, with the settings that are not those it was trained with."""
+        told = ", ".join(f"{name}={v if isinstance(v, str) else json.dumps(v)}" for name, v in self.changed.items())
+        return f"{self.header.method} ({told})" if told else self.header.method
 
     @property
     def engine(self) -> Engine:
@@ -158,6 +167,36 @@ def read_model(path: Path, *, sha256: str | None = None) -> Model:
     if bad:
         raise WeightsError(f"{path}: tensor '{bad[0]}' holds values that are not finite; train or fetch the weights again")
     return Model(method.eval(), header, digest)
+
+
+def with_settings(model: Model, config: Mapping[str, Any]) -> Model:
+    """Return the same weights under other settings of their method, such as another way to use what they say.
+
+    Args:
+        model: As it was read; its own method computes windows.
+        config: Every setting of the method, as JSON.
+
+    Raises:
+        UsageError: If a setting does not exist or fit, or changes what the weights hold.
+    """
+    kind, task = method_named(model.header.method).config, model.method.task
+    try:
+        before, now = kind.model_validate(model.header.config), kind.model_validate(config)
+    except ValidationError as error:
+        raise UsageError(f"setting 'config': {first_fault(error)}") from None
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    changed = {name: value for name, value in new.items() if value != old[name]}
+    shapes = shapes_of(before, task), shapes_of(now, task)
+    if shapes[0] != shapes[1]:
+        odd = sorted(k for k in shapes[0].keys() | shapes[1].keys() if shapes[0].get(k) != shapes[1].get(k))[0]
+        raise UsageError(
+            f"{', '.join(f'config.{name}' for name in changed)}: changes the parameters of the network ('{odd}' from "
+            f"{shapes[0].get(odd)} to {shapes[1].get(odd)}); finished weights take settings that change none, train with the others"
+        )
+    method = now.build(task)
+    method.strip()
+    method.load_state_dict(model.method.state_dict())
+    return replace(model, method=method.eval(), header=model.header.model_copy(update={"config": new}), changed=changed)
 
 
 def _refuse_foreign(path: Path) -> None:

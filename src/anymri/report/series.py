@@ -206,8 +206,8 @@ Series = MeasuredSeries | PublishedSeries
 
 
 def category_of(method: str) -> str:
-    """Return the category of a method; nothing if this version does not have it, as with anyone's masks."""
-    return next((entry.category for entry in METHODS if entry.name == method), "")
+    """Return the category of a method, whatever settings its name tells; nothing if it is unknown, as with anyone's masks."""
+    return next((entry.category for entry in METHODS if entry.name == method.partition(" (")[0]), "")
 
 
 def by_group(series: Sequence[MeasuredSeries]) -> tuple[MeasuredSeries, ...]:

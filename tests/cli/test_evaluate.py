@@ -1,0 +1,49 @@
+"""Finished weights scored under other settings of their method, by the command, and beside themselves in a report."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from anymri.domain.task import GLIOMA
+
+from ..material import write_made_cohort
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    write_made_cohort(tmp_path / "prepared", GLIOMA, folds=(("a",), ("b",)))
+    return tmp_path / "prepared"
+
+
+def test_settings_of_a_method_are_compared_in_a_report(run, weights: Path, prepared: Path, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
+    assert run("evaluate", weights, "--data", prepared, "--out", plain).code == 0
+    done = run("evaluate", weights, "--data", prepared, "--out", other, "--set", "config.absent=zero")
+    assert (
+        done.code == 0 and "note: scored as ccsd (absent=zero): not the settings that these weights" in done.err
+    )
+    assert "ccsd (absent=zero)" in done.out and "* scored as ccsd (absent=zero)" in other.with_suffix(".md").read_text()
+    with plain.open() as one, other.open() as two:
+        rows = list(csv.DictReader(one)), list(csv.DictReader(two))
+    assert {r["method"] for r in rows[0]} == {"ccsd"} and {r["method"] for r in rows[1]} == {"ccsd (absent=zero)"}
+    assert {r["run"] for r in rows[0]} == {r["run"] for r in rows[1]}
+    done = run("report", plain, other, "--out", tmp_path / "report")
+    assert done.code == 0, done.err
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "ccsd (absent=zero)" in page and "measured: knowledge distillation" in page
+
+
+def test_mistakes_are_one_line_and_nothing_is_written(run, weights: Path, prepared: Path, tmp_path: Path) -> None:
+    for words, said in (
+        ((weights, "--set", "config.widths=[4,8]"), "config.widths: changes the parameters of the network"),
+        ((weights, "--set", "config.colour=red"), "setting 'config': setting 'colour': Extra inputs are not permitted"),
+        ((weights, "--set", "config.absent"), "--set config.absent: expected FIELD=VALUE"),
+        ((weights, "--set", "window.overlap=0"), "--set window.overlap=0: finished weights take settings of their method alone"),
+        (("--masks", tmp_path, "--set", "config.absent=zero"), "--set changes settings of weights; masks (--masks DIR) have none"),
+    ):
+        done = run("evaluate", *words, "--data", prepared, "--out", tmp_path / "s.csv")
+        assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1, done.err
+    assert not (tmp_path / "s.csv").exists()
