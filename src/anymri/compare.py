@@ -19,7 +19,7 @@ from anymri.engine.parts import parts_of
 from anymri.engine.run import Run, RunFolder, checked_run
 from anymri.engine.training import train
 from anymri.errors import AnymriError, InputFileError, TrainingError, UsageError, one_line
-from anymri.metrics.protocol import Protocol
+from anymri.metrics.protocol import ANYMRI, Protocol, protocol_named
 from anymri.metrics.scores import joined, read_scores, write_scores
 from anymri.report.measured import ORDER
 from anymri.report.page import write_report
@@ -110,8 +110,8 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
         means: Protocol, device, report.
 
     Raises:
-        UsageError: If a run is for another task or leaves no case to be tested on, or the folder was begun with other runs or
-            other cases; nothing is trained then.
+        UsageError: If a run is for another task or leaves no case to be tested on, or the folder was begun with other runs,
+            other cases or another protocol; nothing is trained then.
         InputFileError: If the folder's record is damaged.
     """
     record, split = read_cohort(data)
@@ -124,10 +124,10 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
             raise UsageError(f"{name}: no case is left out for testing; choose a fold with --fold")
     cases = {"cohort": record.name, "sha256": _digest(split)}
     if (out / ORDER).exists():
-        _check_begun(runs, cases, data, out)
+        _check_begun(runs, cases, means.protocol, (data, out))
     if processes().leads:
         settings = {name: run.model_dump(mode="json") for name, run in runs.items()}
-        write_json(out / ORDER, {"runs": list(runs), "settings": settings, "cases": cases})
+        write_json(out / ORDER, {"runs": list(runs), "settings": settings, "cases": cases, "protocol": means.protocol.name})
     outcomes = []
     for name, run in runs.items():
         folder = out / name
@@ -159,6 +159,16 @@ def begun_runs(out: Path) -> dict[str, Run]:
         return {name: checked_run(content) for name, content in settings.items()}
     except (UsageError, TypeError, ValueError) as error:
         raise InputFileError(f"{out / ORDER}: its runs do not fit this version ({error}); choose another folder") from None
+
+
+def begun_protocol(out: Path) -> Protocol:
+    """Return the rules by which a folder's comparison was begun to score; a record that names none is older than the choice.
+
+    Raises:
+        UsageError: If this version does not have them.
+        InputFileError: If the record is damaged.
+    """
+    return protocol_named(str(_recorded(out).get("protocol", ANYMRI.name)))
 
 
 def conclude(outcomes: Sequence[Outcome], out: Path) -> Path:
@@ -202,8 +212,9 @@ def _recorded(out: Path) -> dict[str, Any]:
         raise InputFileError(f"{out / ORDER}: cannot be read ({error}); choose another folder") from None
 
 
-def _check_begun(runs: Mapping[str, Run], cases: Mapping[str, str], data: Path, out: Path) -> None:
-    """Refuse to go on with other runs or other cases than a folder was begun with; what it does not tell is believed."""
+def _check_begun(runs: Mapping[str, Run], cases: Mapping[str, str], protocol: Protocol, folders: tuple[Path, Path]) -> None:
+    """Refuse to go on with other runs, cases or rules than a folder was begun with; what it does not tell is believed."""
+    data, out = folders
     recorded = _recorded(out)
     if "settings" not in recorded:
         return
@@ -216,6 +227,8 @@ def _check_begun(runs: Mapping[str, Run], cases: Mapping[str, str], data: Path, 
         fields = [f for f in now if before[f] != now[f]]
         if fields:
             raise UsageError(f"{out}: {name} was begun with other settings, they differ in {', '.join(fields)}; {advice}")
+    if begun_protocol(out) != protocol:
+        raise UsageError(f"{out}: was begun with protocol {begun_protocol(out).name}, not {protocol.name}; {advice}")
     if recorded.get("cases") not in (None, dict(cases)):
         raise UsageError(
             f"{data}: its cases or folds are not those that {out} was begun with; restore them, or choose another folder"

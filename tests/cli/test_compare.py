@@ -109,6 +109,40 @@ def test_after_an_interruption_the_same_command_goes_on(run, prepared: Path, tmp
     assert run(*words, "--resume").code == 0
 
 
+def test_another_protocol_scores_all_and_is_gone_on_with(
+    run, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+    monkeypatch.setattr(comparing, "_done", lambda *given, means: found.append(means.protocol.name))
+    monkeypatch.setattr(comparing, "conclude", lambda outcomes, out: out / "report" / "index.html")
+    names, rest = ("compare", "ccsd", "uhved", *QUICK), ("--data", prepared, "--out", tmp_path / "out")
+    assert run(*names, *rest, "--protocol", "rfnet").code == 0
+    assert json.loads((tmp_path / "out" / "set.json").read_text())["protocol"] == "rfnet"
+    assert run("compare", "--resume", *rest).code == 0 and found == ["rfnet"] * 4
+    done = run(*names, *rest, "--resume")
+    assert done.code == 2 and "was begun with protocol rfnet, not anymri; give the same options" in done.err
+    # A record of before there was a choice is of the project's own rules.
+    record = json.loads((tmp_path / "out" / "set.json").read_text())
+    del record["protocol"]
+    (tmp_path / "out" / "set.json").write_text(json.dumps(record))
+    assert run(*names, *rest, "--resume").code == 0 and found[4:] == ["anymri"] * 2
+
+
+def test_listed_cases_that_are_not_there_are_named_or_left_out(
+    run, prepared: Path, tmp_path: Path, trained: dict[str, Run]
+) -> None:
+    cases = 'cases={"train": ["a", "x"], "validation": ["b"], "test": ["c", "y"]}'
+    words = ("compare", "ccsd.brats2018", "--set", cases, "--data", prepared, "--out", tmp_path / "out")
+    done = run(*words)
+    assert done.code == 2 and done.err.splitlines()[:2] == ["missing: x", "missing: y"] and "add --allow-missing" in done.err
+    assert not (tmp_path / "out").exists()
+    done = run(*words, "--allow-missing")
+    assert done.code == 0 and "2 listed cases are not there and are left out" in done.err
+    (left,) = trained.values()
+    assert left.cases is not None and left.cases.all == ("a", "b", "c")
+    assert run("compare", "--resume", "--data", prepared, "--out", tmp_path / "out").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -131,7 +165,9 @@ def test_after_an_interruption_the_same_command_goes_on(run, prepared: Path, tmp
         (("ccsd.table1.small",), "a set whose runs leave out folds of their own (0, 1, 2, 3, 4) is for 'anymri train'"),
         (("ccsd.table1",), "split1 and split2 differ in cases"),
         (("ccsd.brats2018", "ccsd.base"), "ccsd.brats2018 and ccsd.base differ in cases, "),
-        (("ccsd.brats2018",), "285 of 285 cases that this run lists are not among the prepared ones"),
+        (("ccsd", "--protocol", "kind"), "protocol 'kind' is unknown"),
+        (("--resume", "--protocol", "rfnet"), "goes on with --out as it was begun, and takes no settings"),
+        (("--resume", "--allow-missing"), "goes on with --out as it was begun, and takes no settings"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(run, prepared: Path, tmp_path: Path, words, said: str) -> None:

@@ -25,7 +25,7 @@ COMMANDS = {
     "evaluate": {"WEIGHTS_OR_RUN", "--data", "--out", "--protocol", "--fold", "--masks", "--scheme", "--set", "--device"},
     "compare": {
         *("METHOD", "--data", "--out", "--folds", "--fold", "--steps", "--minutes", "--seed", "--size", "--set", "--resume"),
-        "--device",
+        *("--protocol", "--allow-missing", "--device"),
     },
     "calibrate": {"WEIGHTS_OR_RUN", "--data", "--out", "--fold", "--for", "--device"},
     "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--across-protocols", "--device"},

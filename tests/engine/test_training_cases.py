@@ -112,7 +112,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(prepared: Path, tmp_path: 
 
 
 def test_a_cohort_of_another_task_leaves_nothing(prepared: Path, tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match="the run is for prostate; give --set task=glioma, or prepare it again with --task prostate$"):
+    with pytest.raises(CaseError, match="is for prostate; give --set task=glioma, or prepare it again with --task prostate$"):
         train(short_run("placed", task=PROSTATE.name), prepared, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -15,6 +15,7 @@ from anymri.errors import UsageError
 if TYPE_CHECKING:
     from anymri.compare import Outcome
     from anymri.engine.run import Run
+    from anymri.metrics.protocol import Protocol
 
 
 def compare(
@@ -35,11 +36,16 @@ def compare(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any field of all runs, JSON values.")
     ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Rules of scoring; see 'anymri list protocols'; anymri if none is given.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the comparison in --out.")] = False,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Go on without listed cases that are not there.")] = False,
     device: Device = "auto",
 ) -> None:
     """Train and score methods side by side: the same patches of the same cases, budget, seed and rules; then report on them."""
-    from anymri.compare import begun_runs, check_alike, conclude, on_folds
+    from anymri.compare import begun_protocol, begun_runs, check_alike, conclude, on_folds
+    from anymri.metrics.protocol import ANYMRI, protocol_named
     from anymri.recipes import RECIPES, runs_named
 
     chosen = {"steps": steps, "minutes": minutes, "seed": seed}
@@ -50,25 +56,56 @@ def compare(
         left_out = _folds(runs, folds, fold)
         changed = {name: _changed(run, chosen, settings or [], alone=not left_out) for name, run in runs.items()}
         check_alike(changed)
-        runs = on_folds(changed, left_out) if left_out else changed
+        runs = on_folds(changed, left_out) if left_out else with_cases(changed, data, allow_missing)
+        rules = protocol_named(protocol or ANYMRI.name)
     else:
-        if not resume or any(v is not None for v in (*chosen.values(), folds, fold, size)) or settings:
+        given = (*chosen.values(), folds, fold, size, protocol)
+        if not resume or any(v is not None for v in given) or settings or allow_missing:
             raise UsageError(
                 "name the methods to compare; without them --resume goes on with --out as it was begun, and takes no settings"
             )
-        runs = begun_runs(out)
+        runs, rules = begun_runs(out), begun_protocol(out)
     _check_new(out, runs, resume=resume)
-    outcomes = carried_out(runs, data, out, device=device)
+    outcomes = carried_out(runs, data, out, device=device, protocol=rules)
     if any(not outcome.reason for outcome in outcomes):
         print(f"report in {conclude(outcomes, out)}")
     all_done(outcomes)
 
 
-def carried_out(runs: Mapping[str, Run], data: Path, out: Path, *, device: str) -> tuple[Outcome, ...]:
-    """Train and score runs, with a bar; say what became of each."""
+def with_cases(runs: Mapping[str, Run], data: Path, allow_missing: bool) -> dict[str, Run]:
+    """Return the runs without the listed cases that are not there, if that is allowed; else name each of them and refuse.
+
+    Raises:
+        UsageError: It counts the cases.
+    """
+    from anymri.engine.parts import missing_cases, without_missing
+    from anymri.volumes.store import read_cohort
+
+    split = read_cohort(data)[1]
+    missing = {name: missing_cases(run, split) for name, run in runs.items()}
+    each = tuple(dict.fromkeys(case for cases in missing.values() for case in cases))
+    if each and not allow_missing:
+        for case in each:
+            print(f"missing: {case}", file=sys.stderr)
+        raise UsageError(
+            f"{data}: {len(each)} cases that the run lists are not among the prepared ones with a reference (named above); "
+            "prepare them, add --allow-missing to go on without them, or choose a fold of your own with --fold"
+        )
+    if each:
+        print(f"{len(each)} listed cases are not there and are left out", file=sys.stderr)
+    return {
+        name: run if run.cases is None else run.model_copy(update={"cases": without_missing(run.cases, missing[name])})
+        for name, run in runs.items()
+    }
+
+
+def carried_out(
+    runs: Mapping[str, Run], data: Path, out: Path, *, device: str, protocol: Protocol | None = None
+) -> tuple[Outcome, ...]:
+    """Train and score runs, by the project's own protocol if none is given, with a bar; say what became of each."""
     from anymri.compare import SCORES, Means, compare
     from anymri.engine.inference import device_named
-    from anymri.metrics.protocol import PROTOCOLS
+    from anymri.metrics.protocol import ANYMRI
     from anymri.nn.processor import keep_memory
     from anymri.weights import caution
 
@@ -76,7 +113,9 @@ def carried_out(runs: Mapping[str, Run], data: Path, out: Path, *, device: str) 
     with progress_bar("comparing", 1000 * len(runs)) as advance:
         place = {name: 1000 * i for i, name in enumerate(runs)}
         means = Means(
-            PROTOCOLS[0], device_named(device), lambda n, what, share: advance(place[n] + int(1000 * share), f"{n}: {what}")
+            protocol or ANYMRI,
+            device_named(device),
+            lambda n, what, share: advance(place[n] + int(1000 * share), f"{n}: {what}"),
         )
         outcomes = compare(runs, data, out, means=means)
     for outcome in outcomes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anymri.cli.compare import all_done, carried_out
+from anymri.cli.compare import all_done, carried_out, with_cases
 from anymri.cli.options import Data, Device, Out, changed_run, progress_bar
 from anymri.errors import UsageError
 
@@ -58,9 +58,9 @@ def train(
     chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}
     run = _run(name, again, chosen, settings or [], repeats=repeats)
     if not isinstance(run, Run):
-        _train_all(_with_cases(run, data, allow_missing), data, out, resume=resume, device=device)
+        _train_all(with_cases(run, data, allow_missing), data, out, resume=resume, device=device)
         return
-    (run,) = _with_cases({name or "": run}, data, allow_missing).values()
+    (run,) = with_cases({name or "": run}, data, allow_missing).values()
     print(
         f"training {run.method} on {data}: {run.steps or run.minutes} {'steps' if run.steps else 'minutes'}, "
         f"fold {run.fold}, seed {run.seed}"
@@ -115,29 +115,6 @@ def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, 
     # In the order of the set: the first is what the others are compared with.
     command = shlex.join(["anymri", "report", *(str(o.folder) for o in outcomes), "--out", "DIR"])
     print(f"tables and figures of them: {command}")
-
-
-def _with_cases(runs: Mapping[str, Run], data: Path, allow_missing: bool) -> dict[str, Run]:
-    """Return the runs without the listed cases that are not there, if that is allowed; else name each of them and refuse."""
-    from anymri.engine.parts import missing_cases, without_missing
-    from anymri.volumes.store import read_cohort
-
-    split = read_cohort(data)[1]
-    missing = {name: missing_cases(run, split) for name, run in runs.items()}
-    each = tuple(dict.fromkeys(case for cases in missing.values() for case in cases))
-    if each and not allow_missing:
-        for case in each:
-            print(f"missing: {case}", file=sys.stderr)
-        raise UsageError(
-            f"{data}: {len(each)} cases that the run lists are not among the prepared ones with a reference (named above); "
-            "prepare them, add --allow-missing to go on without them, or choose a fold of your own with --fold"
-        )
-    if each:
-        print(f"{len(each)} listed cases are not there and are left out", file=sys.stderr)
-    return {
-        name: run if run.cases is None else run.model_copy(update={"cases": without_missing(run.cases, missing[name])})
-        for name, run in runs.items()
-    }
 
 
 def _run(
