@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from anymri import Options, segment
+from anymri.engine.model import read_model, write_weights
+from anymri.methods.dropout_unet import DropoutUNet
 
 
 def test_the_whole_road(run, patients: Path, tmp_path: Path) -> None:
@@ -75,6 +79,50 @@ def test_orientation_of_the_files_does_not_matter(weights: Path, images: dict[st
     back = nib.Nifti1Image(other.mask.array, other.mask.grid.affine)  # type: ignore[attr-defined]
     restored = back.as_reoriented(nib.orientations.ornt_transform(orientation, start))
     assert np.array_equal(np.asarray(restored.dataobj), straight.mask.array)
+
+
+@pytest.mark.slow
+def test_weights_that_see_images_from_0_to_1_are_given_such(
+    run, patients: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How images are scaled is in the weights: trained so, they are given so, from raw files and from the prepared case alike."""
+    folder = sorted(p for p in patients.iterdir() if p.is_dir())[0]
+    shutil.copytree(folder, tmp_path / "raw" / folder.name)
+    assert run("prepare", tmp_path / "raw", tmp_path / "prepared", "--workers", 1).code == 0
+    plain = [f"augmentation.{name}=0" for name in ("intensity", "gamma", "noise")]
+    small = ["window.stride=4", "window.size=[48,48,48]", "patch=[16,16,16]", "precision=float32", "validation=0", *plain]
+    settings = [word for field in ("window.intensity=min_max", *small) for word in ("--set", field)]
+    out = tmp_path / "run"
+    done = run("train", "dropout_unet.tiny", "--data", tmp_path / "prepared", "--out", out, "--steps", 2, *settings)
+    assert done.code == 0, done.err
+    model = read_model(out / "weights.safetensors")
+    assert model.header.window.intensity == "min_max"
+    window = model.header.window.model_copy(update={"intensity": "z_score"})
+    write_weights(tmp_path / "z.safetensors", model.method.state_dict(), model.header.model_copy(update={"window": window}))
+
+    seen: list[torch.Tensor] = []
+    original = DropoutUNet.encode
+
+    def spied(self: DropoutUNet, image_BMDHW: torch.Tensor, present_BM: torch.Tensor, origin_B3: torch.Tensor) -> object:
+        seen.append(image_BMDHW[:, present_BM[0]].float())
+        return original(self, image_BMDHW, present_BM, origin_B3)
+
+    monkeypatch.setattr(DropoutUNet, "encode", spied)
+    found = {}
+    for name, weights, source in (
+        ("raw", out, [tmp_path / "raw" / folder.name]),
+        ("prepared", out, ["--cohort", tmp_path / "prepared"]),
+        ("z_score", tmp_path / "z.safetensors", [tmp_path / "raw" / folder.name]),
+    ):
+        seen.clear()
+        done = run("segment", *source, "--weights", weights, "--out", tmp_path / name, "--probabilities", "--precision", "float32")
+        assert done.code == 0, done.err
+        low, high = min(float(x.min()) for x in seen), max(float(x.max()) for x in seen)
+        assert (0 == low < 0.7 < high <= 1) if name != "z_score" else (low < -0.5 or high > 1.5), (name, low, high)
+        (path,) = (tmp_path / name).glob("*/probability_WT.nii.gz")
+        found[name] = np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    assert found["raw"].shape == (48, 48, 40) and np.array_equal(found["raw"], found["prepared"])
+    assert not np.allclose(found["raw"], found["z_score"], atol=1e-3)
 
 
 def test_one_failure_does_not_stop_the_rest(run, weights: Path, patients: Path, tmp_path: Path) -> None:
