@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -103,11 +103,35 @@ def test_a_zero_volume_is_looked_at_once_for_each_size_of_window(shown: list[tup
     assert shown == [EXTENT, (8, 8, 8)]
 
 
-def test_it_is_looked_at_again_when_a_weight_changes(reference: ModuleType, shown: list[tuple[int, ...]]) -> None:
+def in_place(weight: torch.nn.Parameter) -> None:
+    with torch.no_grad():
+        weight.mul_(1.5)
+
+
+def behind_its_back(weight: torch.nn.Parameter) -> None:
+    weight.data.mul_(1.5)
+
+
+def as_numpy(weight: torch.nn.Parameter) -> None:
+    weight.detach().numpy()[:] *= 1.5
+
+
+def put_in_its_place(weight: torch.nn.Parameter) -> None:
+    weight.data = weight.data * 1.5
+
+
+def by_an_optimiser(weight: torch.nn.Parameter) -> None:
+    weight.grad = torch.ones_like(weight)
+    torch.optim.AdamW([weight], lr=0.5, fused=True).step()
+
+
+@pytest.mark.parametrize("change", [in_place, behind_its_back, as_numpy, put_in_its_place, by_an_optimiser])
+def test_it_is_looked_at_again_when_a_weight_changes(
+    reference: ModuleType, shown: list[tuple[int, ...]], change: Callable[[torch.nn.Parameter], None]
+) -> None:
     method, image = method_of(absent="zero"), noise(*EXTENT)
     inferred(method, image, KEEPS[:1])
-    with torch.no_grad():
-        next(method.encoders.shared.parameters()).mul_(1.5)
+    change(next(method.encoders.shared.parameters()))
     (logits,) = inferred(method, image, KEEPS[:1])
     assert len(shown) == 2
     with torch.inference_mode():

@@ -41,6 +41,7 @@ from typing import ClassVar, Literal, Self, final
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from anymri.data.batch import Batch
 from anymri.data.draw import draw_subsets
@@ -194,7 +195,7 @@ class CCSD(Method):
             ModalityReduction(n, wide * (1 + fused_skips), narrow, standardised=plain)
             for wide, narrow in zip(backbone.skips, backbone.decoder, strict=True)
         )
-        self._kept: tuple[tuple[object, ...], tuple[Tensor, tuple[tuple[Tensor, ...], ...]]] | None = None
+        self._kept: tuple[tuple[object, ...], Tensor, tuple[Tensor, tuple[tuple[Tensor, ...], ...]]] | None = None
         self.decoder = SumDecoder(
             n * backbone.bottleneck, backbone.decoder, len(task.classes), finest=backbone.finest, standardised=plain
         )
@@ -291,28 +292,26 @@ class CCSD(Method):
     def _nothing(self, image_BMDHW: Tensor) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
         """Return f_shared of a zero volume and its share of the skips: constants of the weights for each size of window.
 
-        Without gradients they are kept until the size or a weight changes.
+        Without gradients they are kept until the size or a weight changes. Weights are compared by value: what writes to
+        ``p.data`` or puts another tensor in its place leaves no other trace.
         """
-        makers = [*self.encoders.shared.parameters(), *self.reductions.parameters()]
-        key: tuple[object, ...] | None = None
-        if not torch.is_grad_enabled() and not any(p.is_inference() for p in makers):
-            kind = image_BMDHW.device.type
-            how = (
-                image_BMDHW.shape[2:],
-                image_BMDHW.device,
-                image_BMDHW.dtype,
-                torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind),
-            )
-            key = (how, *((p.data_ptr(), p._version) for p in makers))
-            if self._kept is not None and self._kept[0] == key:
-                return self._kept[1]
+        if torch.is_grad_enabled():
+            self._kept = None
+            return self._view_of_nothing(image_BMDHW)
+        kind = image_BMDHW.device.type
+        cast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+        weights = parameters_to_vector([*self.encoders.shared.parameters(), *self.reductions.parameters()])
+        how = (image_BMDHW.shape[2:], image_BMDHW.device, image_BMDHW.dtype, cast, weights.dtype)
+        if self._kept is None or self._kept[0] != how or not torch.equal(self._kept[1], weights):
+            self._kept = how, weights, self._view_of_nothing(image_BMDHW)
+        return self._kept[2]
+
+    def _view_of_nothing(self, image_BMDHW: Tensor) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
         blank = self.encoders.of_nothing(image_BMDHW.shape[2:], image_BMDHW)
         n = len(self.encoders.specific)
         levels = self._skips([blank] * n, [[torch.zeros_like(f) for f in blank]] * n)
         everywhere = torch.ones((1, n), dtype=torch.bool)
-        made = blank[-1], tuple(spread(level, everywhere) for level in levels)
-        self._kept = None if key is None else (key, made)
-        return made
+        return blank[-1], tuple(spread(level, everywhere) for level in levels)
 
     def _composed(self, shared: Tensor, specific: Tensor) -> Tensor:
         composed = self.compose(torch.cat((shared, specific), 1))
