@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anymri.backends.runtimes import Session, onnx_session, onnxruntime, openvino, openvino_session
-from anymri.backends.stored import graph_file
+from anymri.backends.stored import AGAIN, exported_graphs, graph_file
 from anymri.domain.modality import Subset
 from anymri.engine.model import Model
 from anymri.errors import UsageError
@@ -98,10 +98,11 @@ def with_backend(model: Model, backend: Backend, *, precision: str = "auto", exp
         model: What predicts.
         backend: torch, onnx or openvino.
         precision: float32, bf16 (openvino alone), or auto: float32.
-        exported: A folder made by 'anymri export' of these weights, if there is one: its graphs are taken, none are made.
+        exported: A folder that may have been made by 'anymri export' of these weights: its graphs are taken, none are made.
 
     Raises:
         UsageError: If the back end is not installed or cannot compute in that precision.
+        WeightsError: If the folder holds graphs that cannot be used.
     """
     if backend == "torch":
         return model if model.other_engine is None else replace(model, other_engine=None)
@@ -112,6 +113,7 @@ def with_backend(model: Model, backend: Backend, *, precision: str = "auto", exp
     there = model.other_engine
     if isinstance(there, GraphEngine) and (there.backend, there.precision) == (backend, precision):
         return model
+    exported = None if exported is None else exported_graphs(exported, model)
     opened = onnx_session if backend == "onnx" else partial(openvino_session, precision=precision)
     engine = GraphEngine(model.method, backend, precision, lambda keep: _opened(model, keep, opened, exported))
     return replace(model, other_engine=engine)
@@ -122,4 +124,5 @@ def _opened(model: Model, keep: Subset, opened: Callable[[Path], Session], expor
     try:
         return opened(file)
     except ValueError as error:
-        raise UsageError(f"{file}: is no graph that can be used ({error}); remove it, so that it is made again") from None
+        advice = AGAIN if file.parent == exported else "remove it, so that it is made again"
+        raise UsageError(f"{file}: is no graph that can be used ({error}); {advice}") from None

@@ -10,12 +10,14 @@ from pathlib import Path
 from anymri.backends.graphs import graph_of
 from anymri.domain.modality import Subset
 from anymri.engine.model import Model
-from anymri.errors import CaseError
+from anymri.errors import WeightsError
 from anymri.volumes.store import parsed_json
 from anymri.volumes.writing import replacing
 
 FORMAT = "anymri-graphs/1"
 MANIFEST = "graphs.json"
+SHARED = "weights.bin"  # What all graphs of a folder read their weights from.
+AGAIN = "export the weights again with 'anymri export', or leave --backend out"
 
 
 def cache_folder() -> Path:
@@ -25,22 +27,49 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anymri"
 
 
+def exported_graphs(folder: Path, model: Model) -> Path | None:
+    """Return a folder if it holds graphs that 'anymri export' made of a model's weights, None if it holds none.
+
+    Raises:
+        WeightsError: If it does and they cannot be used: made by another version, or incomplete.
+    """
+    file = folder / MANIFEST
+    try:
+        content = parsed_json(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{file}: cannot be read ({error}); {AGAIN}") from None
+    found = str(content.get("format"))
+    if not found.startswith(FORMAT.split("/")[0]) or content.get("weights_sha256", model.sha256) != model.sha256:
+        return None
+    if found != FORMAT:
+        raise WeightsError(f"{file}: its format is {found}, this version of anymri reads {FORMAT}; {AGAIN}")
+    versions = content.get("versions")
+    made_by = versions.get("anymri") if isinstance(versions, dict) else None
+    if made_by != version("anymri"):  # What a graph leaves to the method, another version may do otherwise.
+        raise WeightsError(f"{file}: its graphs were made by anymri {made_by}, this is {version('anymri')}; {AGAIN}")
+    if not (folder / SHARED).is_file():
+        raise WeightsError(
+            f"{folder / SHARED}: not found; graphs read their weights from it; copy it too, or {AGAIN}"
+        )
+    return folder
+
+
 def graph_file(model: Model, keep: Subset, *, exported: Path | None = None) -> Path:
     """Return the file of a model's graph for one subset; it is made if there is none.
 
     Args:
         model: What it is a graph of.
         keep: The subset.
-        exported: A folder that may hold graphs of these weights.
+        exported: A folder that ``exported_graphs`` has found to be usable.
 
     Raises:
         UsageError: If it cannot be made.
         OutputError: If the cache cannot be written.
     """
-    if exported is not None and _holds(exported, model):
-        file = exported / file_name(keep)
-        if file.is_file():
-            return file
+    if exported is not None and (file := exported / file_name(keep)).is_file():
+        return file
     file = _cached(model) / file_name(keep)
     if not file.is_file():
         write_graph(file, model, keep)
@@ -62,14 +91,6 @@ def write_graph(file: Path, model: Model, keep: Subset) -> None:
 def file_name(keep: Subset) -> str:
     """Return what the file of a subset's graph is called."""
     return f"{keep}.onnx"
-
-
-def _holds(folder: Path, model: Model) -> bool:
-    try:
-        content = parsed_json(folder / MANIFEST)
-    except (OSError, ValueError, CaseError):
-        return False
-    return isinstance(content, dict) and content.get("format") == FORMAT and content.get("weights_sha256") == model.sha256
 
 
 def _cached(model: Model) -> Path:

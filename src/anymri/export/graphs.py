@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anymri.backends.graphs import IMAGE, LOGITS, NOTE, OPSET, graph_of
-from anymri.backends.stored import FORMAT, MANIFEST, file_name
+from anymri.backends.stored import FORMAT, MANIFEST, SHARED, file_name
 from anymri.domain.modality import Subset
 from anymri.engine.model import Model, read_model
 from anymri.trust.record import copy_weights
@@ -17,7 +17,6 @@ from anymri.volumes.store import write_json
 from anymri.volumes.writing import replacing, write_text
 
 _WEIGHTS = "weights.safetensors"
-_SHARED = "weights.bin"
 _SMALL = 1024  # Bytes that may stay in the graph itself.
 
 
@@ -34,7 +33,7 @@ def write_graphs(weights: Path, out: Path) -> None:
         part.mkdir()
         copy_weights(weights, part / _WEIGHTS)
         subsets = model.method.supports()
-        with closing(_Shared(part / _SHARED)) as shared:
+        with closing(_Shared(part / SHARED)) as shared:
             outputs = [shared.write(part / file_name(keep), graph_of(model.method, keep.mask)) for keep in subsets][-1]
         write_json(part / MANIFEST, _manifest(model, subsets, outputs))
         write_text(part / "README.md", _page(model, subsets, outputs))
@@ -114,7 +113,7 @@ def _page(model: Model, subsets: tuple[Subset, ...], outputs: list[str]) -> str:
 Method `{model.header.method}`, task `{task.name}`. SHA-256 of the weights: `{model.sha256}`.
 **Research use only. Not a medical device.**
 
-One graph for each subset of the modalities; all of them read their weights from `{_SHARED}`, which must lie beside them. Where
+One graph for each subset of the modalities; all of them read their weights from `{SHARED}`, which must lie beside them. Where
 anymri is installed nothing of what follows is needed: `anymri segment --weights THIS_FOLDER --backend onnx` does it all.
 
 | at hand | file |
