@@ -219,7 +219,7 @@ def benchmark(name: str) -> ModuleType:
     file = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)  # Dataclasses look their module up.
     sys.path.insert(0, str(file.parent))
     try:
         spec.loader.exec_module(module)
