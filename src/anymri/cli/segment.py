@@ -38,13 +38,6 @@ def segment(
     device: Device = "auto",
 ) -> None:
     """Segment patients from the images at hand: mask on the patient's own grid, volumes, picture, page."""
-    from anymri.nn.processor import keep_memory
-    from anymri.report.preview import load_plotting
-    from anymri.segment import checked_options, ready
-    from anymri.segment.cohort import shard_named
-    from anymri.weights import load_model, load_trust, named
-
-    options = checked_options(labels, probabilities, precision, device, backend)
     given = [*(("FLAIR", p) for p in flair or []), *(("T1", p) for p in t1 or []), *(("T1c", p) for p in t1c or [])]
     given += [*(("T2", p) for p in t2 or []), *(_named_file(text) for text in image or [])]
     if [bool(given), bool(study), cohort is not None].count(True) != 1:
@@ -56,25 +49,54 @@ def segment(
         raise UsageError("--shard and --workers divide many patients; images of one patient were given")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
-    part = None if shard is None else shard_named(shard)
+    begun = _begun(dict(given))  # Before torch is imported, which takes its time.
+    from anymri.nn.processor import keep_memory
+    from anymri.segment import checked_options, ready
+    from anymri.weights import load_model, load_trust, named
+
+    options = checked_options(labels, probabilities, precision, device, backend)
+    part = _part(shard)
     keep_memory()
     model = ready(load_model(weights), options, exported=named(weights).file.parent)
     options = replace(options, trust=load_trust(weights, model))
-    if given or workers == 1:  # Pictures come last: what draws them is loaded while the network works.
-        threading.Thread(target=load_plotting, daemon=True).start()
+    if given or workers == 1:  # Pages come last: what makes them is loaded while the network works.
+        threading.Thread(target=_load_pages, daemon=True).start()
     if given:
-        _segment_one(dict(given), out, model, options)
+        _segment_one(dict(given), out, model, options, begun)
         return
     assignment = _assignment(study or [], cohort, model, options, out)
     _segment_many(assignment, part, workers, named(weights).file)
 
 
-def _segment_one(images: dict[str, Path], out: Path, model: Any, options: Any) -> None:
+def _begun(images: dict[str, Path]) -> Any:
+    from anymri.domain.case import Source
+    from anymri.volumes.images import reading
+
+    return reading([Source(path) for path in images.values()])
+
+
+def _part(shard: str | None) -> Any:
+    if shard is None:
+        return None
+    from anymri.segment.cohort import shard_named
+
+    return shard_named(shard)
+
+
+def _load_pages() -> None:
+    import jinja2  # noqa: F401
+
+    from anymri.report.preview import load_plotting
+
+    load_plotting()
+
+
+def _segment_one(images: dict[str, Path], out: Path, model: Any, options: Any, begun: Any) -> None:
     from anymri.segment import attempted, write_segmentation
     from anymri.segment import segment as segment_patient
 
     with attempted(out):
-        result = segment_patient(images, name=out.resolve().name, weights=model, options=options)
+        result = segment_patient(images, name=out.resolve().name, weights=model, options=options, begun=begun)
         write_segmentation(result, out)
     _print(result.summary, out)
     print(USE)

@@ -6,6 +6,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from anymri.trust import statement
 from anymri.trust.calibration import RAW
 from anymri.trust.record import Trust
 from anymri.trust.statement import NOT_MEASURED, Statement
+from anymri.volumes.images import Reading
 from anymri.volumes.nifti import write_nifti
 from anymri.volumes.store import write_json
 from anymri.volumes.volume import Volume
@@ -33,6 +35,7 @@ from anymri.weights import load_model, load_trust, trust_of
 
 Precision = Literal["auto", "float32", "bf16"]
 MASK = "segmentation.nii.gz"
+_WRITERS = 2  # Each holds an image twice while it packs it.
 SUMMARY = "summary.json"  # The last file to appear: where it lies, the others do.
 USE = "Research use only. Not a medical device."
 
@@ -125,6 +128,7 @@ def segment(
     name: str = "patient",
     weights: Model | str | Path | None = None,
     options: Options | None = None,
+    begun: Reading | None = None,
 ) -> Segmentation:
     """Segment one patient from the images at hand.
 
@@ -133,6 +137,7 @@ def segment(
         name: What to call the patient.
         weights: Name or file of weights, or a model already loaded; the default weights if None.
         options: How to segment. If they have no trust, it is looked for beside the weights.
+        begun: Images that are being read already; see ``anymri.volumes.images.reading``.
 
     Returns:
         The mask on the grid of the first image in the task's order, with all that is known about it.
@@ -147,13 +152,13 @@ def segment(
         options = replace(options, trust=trust_of(model) if isinstance(weights, Model) else load_trust(weights, model))
     loaded = round(time.perf_counter() - started, 3)
     visit = Visit(name, {n: Source(Path(path)) for n, path in images.items()})
-    result = segment_visit(visit, model, options)
+    result = segment_visit(visit, model, options, begun=begun)
     seconds = {"load_weights": loaded, **result.summary["seconds"]}
     return replace(result, summary=result.summary | {"seconds": seconds})
 
 
-def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
-    """Segment one patient, from raw files or from a prepared case.
+def segment_visit(visit: Visit, model: Model, options: Options, *, begun: Reading | None = None) -> Segmentation:
+    """Segment one patient, from raw files or from a prepared case; ``begun``: images that are being read already.
 
     Raises:
         AnymriError: One line about what cannot be used.
@@ -165,7 +170,7 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     if visit.case is None:
         images = checked_images(visit, task)
         inputs = inputs_of(visit)
-        volumes = read_images(images)
+        volumes = read_images(images, begun)
         clock.lap("read")
         opened = opened_images(visit, volumes, task)
         clock.lap("prepare")
@@ -223,10 +228,12 @@ def write_segmentation(result: Segmentation, out: Path) -> None:
 
     started = time.perf_counter()
     with filling(out, last=SUMMARY, stale="probability_*.nii.gz", advice="choose a folder that is writable and has room") as part:
-        write_nifti(part / MASK, result.mask)
-        for region, volume in result.probabilities.items():
-            write_nifti(part / f"probability_{region}.nii.gz", volume)
-        write_preview(part / "preview.png", result.images, _class_mask(result), result.task)
+        images = {MASK: result.mask} | {f"probability_{region}.nii.gz": v for region, v in result.probabilities.items()}
+        with ThreadPoolExecutor(_WRITERS) as pool:  # Packing leaves Python's lock to what draws.
+            written = [pool.submit(write_nifti, part / file, volume) for file, volume in images.items()]
+            write_preview(part / "preview.png", result.images, _class_mask(result), result.task)
+            for one in written:
+                one.result()
         result.summary["seconds"]["write"] = round(time.perf_counter() - started, 3)
         write_patient_page(part / "report.html", result.summary, part / "preview.png", result.task)
         write_json(part / SUMMARY, result.summary)

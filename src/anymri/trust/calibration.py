@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
 
 from anymri.trust.counts import EVERYWHERE, INSIDE, LOGITS, Array, Floats
@@ -47,6 +46,8 @@ def fitted_temperature(voxels_K: Array, true_K: Array) -> Calibration:
         voxels_K: Counts over the logit.
         true_K: Those of them that the reference counts in.
     """
+    from scipy.optimize import minimize_scalar  # Needed to fit alone; segmenting need not wait for it.
+
     if not np.sum(voxels_K):
         return RAW
 
@@ -64,6 +65,8 @@ def fitted(voxels_K: Array, true_K: Array) -> Calibration:
         voxels_K: Counts over the logit.
         true_K: Those of them that the reference counts in.
     """
+    from scipy.optimize import minimize
+
     start = fitted_temperature(voxels_K, true_K)
 
     def loss(x: Floats) -> float:
