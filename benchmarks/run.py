@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NO_SCRIPTS = {"run", "reference"}
+NO_SCRIPTS = {"run", "reference", "disturbances", "robustness"}  # The last needs real cases and hours.
 
 
 def scripts() -> list[str]:
