@@ -22,9 +22,7 @@ def test_settings_of_a_method_are_compared_in_a_report(run, weights: Path, prepa
     plain, other = tmp_path / "plain.csv", tmp_path / "other.csv"
     assert run("evaluate", weights, "--data", prepared, "--out", plain).code == 0
     done = run("evaluate", weights, "--data", prepared, "--out", other, "--set", "config.absent=zero")
-    assert (
-        done.code == 0 and "note: scored as ccsd (absent=zero): not the settings that these weights" in done.err
-    )
+    assert done.code == 0 and "note: scored as ccsd (absent=zero): not the settings that these weights" in done.err
     assert "ccsd (absent=zero)" in done.out and "* scored as ccsd (absent=zero)" in other.with_suffix(".md").read_text()
     with plain.open() as one, other.open() as two:
         rows = list(csv.DictReader(one)), list(csv.DictReader(two))
