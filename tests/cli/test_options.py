@@ -15,7 +15,7 @@ COMMANDS = {
     "prepare": {"SOURCE", "OUT", "--layout", "--task", "--scheme", "--workers"},
     "train": {
         *("METHOD_OR_RECIPE", "--data", "--out", "--fold", "--steps", "--minutes", "--init", "--resume", "--from", "--set"),
-        "--allow-missing",
+        *("--allow-missing", "--material"),
         *("--seed", "--device"),
     },
     "segment": {

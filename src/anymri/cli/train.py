@@ -30,6 +30,9 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Budget in optimiser steps.", min=1)] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget in minutes spent on steps.")] = None,
+    material: Annotated[
+        Path | None, typer.Option(help="Folder with anatomies/ and tumours/, label maps that synthetic patients are made from.")
+    ] = None,
     init: Annotated[str | None, typer.Option(help="Weights to start from: a file or a name.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     again: Annotated[Path | None, typer.Option("--from", help="Run folder whose record is repeated.")] = None,
@@ -55,7 +58,8 @@ def train(
         again = out
     start = str(named(init).file) if init else None
     repeats = again is not None and again != out
-    chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start}
+    maps = str(material) if material else None
+    chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start, "material": maps}
     run = _run(name, again, chosen, settings or [], repeats=repeats)
     if not isinstance(run, Run):
         _train_all(with_cases(run, data, allow_missing), data, out, resume=resume, device=device)
@@ -85,10 +89,12 @@ def _compare_data(again: Path, out: Path) -> None:
     """Say so if a repeated run was trained on other data than the first."""
     from anymri.engine.run import RunFolder
 
-    there, here = (RunFolder(folder).read_facts().get("data") or {} for folder in (again, out))
-    other = [n for n, digest in here.items() if there.get(n, digest) != digest]
-    if there and (other or there.keys() != here.keys()):
-        print(f"note: the cases are not those of {again}, so its numbers are not repeated", file=sys.stderr)
+    before, now = (RunFolder(folder).read_facts() for folder in (again, out))
+    for field, what in (("data", "the cases are not those"), ("material", "the material is not that")):
+        there, here = before.get(field) or {}, now.get(field) or {}
+        other = [n for n, digest in here.items() if there.get(n, digest) != digest]
+        if there and (other or there.keys() != here.keys()):
+            print(f"note: {what} of {again}, so its numbers are not repeated", file=sys.stderr)
 
 
 def _as_recorded(again: Path, content: dict[str, Any]) -> dict[str, Any]:

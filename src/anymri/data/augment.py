@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from anymri.data.artefacts import Artefacts, ArtefactsDraw, draw_artefacts, with_artefacts
 from anymri.data.batch import Batch
 from anymri.data.degradation import Degradation, DegradationDraw, Range, degraded, draw_degradation, within_range
 
@@ -32,6 +33,7 @@ class Augmentation(BaseModel):
         resize: Probability of a scaling by itself.
         sizes: Between which it lies; either side of 1 is drawn equally often. Above 1 a patch shows more, each thing smaller.
         degradation: How images are made worse beyond that; None leaves them alone.
+        artefacts: What goes wrong while they are taken; None leaves them alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,11 +52,12 @@ class Augmentation(BaseModel):
     resize: float = Field(default=0.0, ge=0, le=1)
     sizes: Range = (0.7, 1.4)
     degradation: Degradation | None = None
+    artefacts: Artefacts | None = None
 
     @property
     def recolours(self) -> bool:
         """Whether it may change intensities."""
-        return any((self.intensity, self.gamma, self.noise, self.degradation))
+        return any((self.intensity, self.gamma, self.noise, self.degradation, self.artefacts))
 
     @classmethod
     def none(cls) -> Augmentation:
@@ -93,6 +96,7 @@ class AugmentationDraw:
         gain_BM, shift_BM, gamma_BM, noise_BM: Per patch and modality.
         noise_seed: Of the noise itself.
         degradation: What is made worse; None if nothing is.
+        artefacts: What goes wrong; None if nothing does.
     """
 
     flip_B3: Tensor
@@ -104,6 +108,7 @@ class AugmentationDraw:
     noise_BM: Tensor
     noise_seed: int
     degradation: DegradationDraw | None = None
+    artefacts: ArtefactsDraw | None = None
 
 
 def draw_augmentation(settings: Augmentation, batch: int, modalities: int, generator: torch.Generator) -> AugmentationDraw:
@@ -139,6 +144,8 @@ def draw_augmentation(settings: Augmentation, batch: int, modalities: int, gener
         draw = replace(draw, matrix_B33=draw.matrix_B33 * factor[:, None, None], moved_B=draw.moved_B | resized)
     if settings.degradation is not None:
         draw = replace(draw, degradation=draw_degradation(settings.degradation, batch, modalities, generator))
+    if settings.artefacts is not None:
+        draw = replace(draw, artefacts=draw_artefacts(settings.artefacts, batch, modalities, generator))
     return draw
 
 
@@ -153,7 +160,10 @@ def apply_augmentation(batch: Batch, draw: AugmentationDraw) -> Batch:
         if draw.moved_B[b]:
             image, target = _moved(image, draw.matrix_B33[b]), _moved(target, draw.matrix_B33[b])
         image = _recoloured(image, draw, b)
-        images.append(image if draw.degradation is None else degraded(image, draw.degradation, b))
+        image = image if draw.degradation is None else degraded(image, draw.degradation, b)
+        if draw.artefacts is not None:
+            image, target = with_artefacts(image, target, batch.present_BM[b], draw.artefacts, b)
+        images.append(image)
         targets.append(target)
     return replace(batch, image_BMDHW=torch.stack(images), target_BRDHW=torch.stack(targets))
 

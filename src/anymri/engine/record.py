@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from anymri.data.generation.material import Material
 from anymri.data.patients import Patient, load_patients
 from anymri.engine.distributed import launch, processes
 from anymri.engine.run import Parts, Run, RunFolder
@@ -146,4 +147,19 @@ def check_data(hashes: Mapping[str, str], data: Path, folder: RunFolder) -> None
         raise TrainingError(
             f"{data}: {len(changed)} of {len(hashes)} cases are not those that {folder.path} was trained on, "
             f"the first is {changed[0]}; restore them to resume, or start again in another folder"
+        )
+
+
+def check_material(material: Material | None, folder: RunFolder) -> None:
+    """Refuse to go on with material that was changed; a record that holds no hashes is believed.
+
+    Raises:
+        TrainingError: It names the first file that differs.
+    """
+    recorded, here = folder.read_facts().get("material"), material.hashes if material else {}
+    changed = [name for name in sorted({*(recorded or here), *here}) if (recorded or here).get(name) != here.get(name)]
+    if changed:
+        raise TrainingError(
+            f"{folder.read_run().material}: {len(changed)} of its files are not those that {folder.path} was trained on, the first "
+            f"is {changed[0]}; restore them to resume, or start again in another folder"
         )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from anymri.data.augment import Augmentation
 from anymri.data.generation.settings import Generation
 from anymri.data.patients import Intensity
+from anymri.domain.appearance import appearance_of
 from anymri.domain.task import GLIOMA, Task, task_named
 from anymri.errors import TrainingError, UsageError
 from anymri.methods import method_named
@@ -97,6 +98,7 @@ class Run(BaseModel):
         candidates: Shares of the budget at which a candidate checkpoint is kept.
         checkpoint_minutes: Interval between checkpoints.
         runaway: How many times its lowest level the loss may reach before the run is stopped; 0 lets it run.
+        material: Folder of label maps that synthetic patients are made from; None if there are none.
         init: Weights file to start from, of the same method and settings; None starts afresh.
         init_sha256: What that file must hash to, if that is known.
         seed: Of everything.
@@ -132,6 +134,7 @@ class Run(BaseModel):
     candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(default=(0.7, 0.85, 1.0), min_length=1)
     checkpoint_minutes: float = Field(2.0, ge=0)
     runaway: float = Field(2.5, ge=0)
+    material: str | None = None
     init: str | None = None
     init_sha256: str | None = None
     seed: int = Field(default=0, ge=0)
@@ -158,9 +161,23 @@ class Run(BaseModel):
                 "augmentation of intensities is in standard deviations, which images scaled from 0 to 1 do not have; with "
                 "window.intensity=min_max set augmentation.intensity, gamma and noise to 0"
             )
+        self._check_material()
         self._check_edges("patch", self.patch, 4 if self.precision == "bf16" else 2)
         self._check_edges("window.size", self.window.size, 2)
         return self
+
+    def _check_material(self) -> None:
+        """Refuse synthetic patients that cannot be made, and material for none."""
+        if self.generation.synthetic and appearance_of(self.task_object) is None:
+            raise ValueError(f"task {self.task} has no synthetic patients, which are made of brains; set generation.synthetic to 0")
+        if self.generation.synthetic and self.window.intensity == "min_max":
+            raise ValueError("synthetic patients are in z-scores; with window.intensity=min_max set generation.synthetic to 0")
+        if bool(self.generation.synthetic) != bool(self.material):
+            raise ValueError(
+                "generation.synthetic needs label maps to make patients from; give --material DIR, or set it to 0"
+                if self.generation.synthetic
+                else "material is for synthetic patients, of which there are none; set generation.synthetic above 0, or give none"
+            )
 
     def _check_edges(self, name: str, edges: tuple[int, int, int], least: int) -> None:
         """Refuse sizes that the network cannot halve often enough, or that leave fewer than ``least`` voxels at its deepest level.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from anymri.data.ahead import Key
 from anymri.data.augment import apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
+from anymri.data.generation.material import Material, load_material, tumours_of
 from anymri.data.generation.source import Source, apply_generation, draw_generation
+from anymri.data.generation.synthesis import Models
 from anymri.data.patches import draw_patches, make_batch
 from anymri.data.patients import Patient
+from anymri.domain.appearance import appearance_of
 from anymri.engine.run import Run
 
 Finish = Callable[[Batch], Batch]
@@ -33,10 +37,33 @@ class Supply:
     source: Source | None = None
 
 
-def supply_of(run: Run, patients: Sequence[Patient]) -> Supply:
-    """Return what a run draws its patches from."""
-    weights = [1.0 if p.known.all() else run.partial_weight for p in patients]
-    source = Source(run.generation, patients, weights, run.patch, run.window.stride) if run.generation.active else None
+def material_of(run: Run) -> Material | None:
+    """Return what synthetic patients are made from; None if the run has none.
+
+    Raises:
+        InputFileError: If a folder is missing or empty, or a file cannot be used.
+        LabelSchemeError: If a file holds a label that is not known.
+    """
+    return load_material(Path(run.material), run.task_object, run.window.stride) if run.material else None
+
+
+def supply_of(run: Run, patients: Sequence[Patient], material: Material | None = None) -> Supply:
+    """Return what a run draws its patches from; without material there are no synthetic patients.
+
+    Args:
+        run: All settings.
+        patients: Who is trained on.
+        material: What ``material_of`` has read.
+    """
+    weights, settings, task = [1.0 if p.known.all() else run.partial_weight for p in patients], run.generation, run.task_object
+    if not settings.active:
+        return Supply(patients, weights)
+    models, appearance = None, appearance_of(task)
+    if material is not None and appearance is not None:
+        own = tumours_of(patients, run.window.stride)
+        models = Models(task, appearance, material.anatomies, material.tumours, own, run.window.stride)
+    voxel_mm = run.window.stride * sum(task.spacing_mm) / 3
+    source = Source(settings, patients, weights, run.patch, run.window.stride, voxel_mm, run.tumour_share, models)
     return Supply(patients, weights, source)
 
 

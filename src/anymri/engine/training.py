@@ -19,7 +19,7 @@ from anymri.engine.interruption import asked, deferred, stop
 from anymri.engine.logs import check_there, logger_of
 from anymri.engine.model import Model, read_model, shapes_of
 from anymri.engine.parts import parts_of
-from anymri.engine.record import check_data, check_record, data_hashes, facts_of
+from anymri.engine.record import check_data, check_material, check_record, data_hashes, facts_of
 from anymri.engine.run import Run, RunFolder
 from anymri.engine.selection import choose
 from anymri.engine.state import (
@@ -34,7 +34,7 @@ from anymri.engine.state import (
     with_candidate,
 )
 from anymri.engine.step import Made, advice_against, check_shares, make_step
-from anymri.engine.supply import supply_of
+from anymri.engine.supply import Supply, material_of, supply_of
 from anymri.errors import CaseError, TrainingError, WeightsError
 from anymri.methods.method import Method
 from anymri.volumes.store import case_folder, make_folder, read_cohort
@@ -72,6 +72,7 @@ def train(
     Raises:
         UsageError: If the processes cannot share the step evenly.
         CaseError: If the cohort is made for another task.
+        InputFileError: If the material cannot be used.
         TrainingError: If the folder holds a run and ``resume`` is not asked for, or another run, or one of other data; if the loss
             diverges; if one of several processes is lost.
         InterruptedWork: If a signal asked for it; the state is saved.
@@ -80,8 +81,8 @@ def train(
     with joined(device) as group:
         check_shares(run)
         resume = resume or begun_here(folder)
-        patients, validation = _loaded(run, data, folder, resume=resume, device=device)
-        fit(run, patients, folder, resume=resume, device=device, report=report)
+        supply, validation = _loaded(run, data, folder, resume=resume, device=device)
+        follow(run, supply, folder, resume=resume, device=device, report=report)
         group.wait()
         return choose(run, folder, validation, device=device)
 
@@ -91,8 +92,8 @@ def begun_here(folder: RunFolder) -> bool:
     return folder.record.exists() and restarted(folder.read_facts().get("launch"))
 
 
-def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: torch.device) -> tuple[list[Patient], list[Path]]:
-    """Return the cases to train on and the folders of those to choose by; write the record if there is none."""
+def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: torch.device) -> tuple[Supply, list[Path]]:
+    """Return what to train on and the folders of those to choose by; write the record if there is none."""
     record, split = read_cohort(data)
     if record.task != run.task:
         raise CaseError(
@@ -112,20 +113,30 @@ def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: to
     folders, window = [case_folder(data, n) for n in names], run.window
     patients = load_patients(folders, run.task_object, window.stride, intensity=window.intensity)
     validation = [case_folder(data, n) for n in parts.validation]
-    hashes = data_hashes(run, patients, validation)
+    hashes, material = data_hashes(run, patients, validation), material_of(run)
     if begun:
         check_data(hashes, data, folder)
+        check_material(material, folder)
     _first_method(run)
-    seen = group.gather(hashlib.sha256(json.dumps(hashes).encode()).hexdigest())
+    made_of = material.hashes if material else None
+    seen = group.gather(hashlib.sha256(json.dumps([hashes, made_of]).encode()).hexdigest())
     if len(set(seen)) > 1:
         raise TrainingError(f"{data}: holds other cases for some processes than for others; give all of them the same ones")
     if group.leads and not begun:  # Not before: a cohort or weights that cannot be read leave no run behind.
-        folder.write_record(run, facts_of(run, record, parts, data, hashes=hashes, device=device))
-    return patients, validation
+        facts = facts_of(run, record, parts, data, hashes=hashes, device=device)
+        folder.write_record(run, {**facts, "material": made_of})
+    return supply_of(run, patients, material), validation
 
 
 def fit(
     run: Run, patients: Sequence[Patient], folder: RunFolder, *, resume: bool, device: torch.device, report: Report | None = None
+) -> Method:
+    """Train on patients alone, as ``follow`` does."""
+    return follow(run, supply_of(run, patients), folder, resume=resume, device=device, report=report)
+
+
+def follow(
+    run: Run, supply: Supply, folder: RunFolder, *, resume: bool, device: torch.device, report: Report | None = None
 ) -> Method:
     """Train to the end of the budget, leaving checkpoints, candidates and a log; return the method with averaged weights.
 
@@ -144,7 +155,6 @@ def fit(
         state = resumed(state, run, folder)
     _check_agreement(state.place, folder)
     method.train()
-    supply = supply_of(run, patients)
     saved = time.monotonic()
     write = logger_of(folder, step=state.place.step) if group.leads else lambda line: None
     with deferred(), one_ahead() as fetch:

@@ -1,0 +1,132 @@
+"""Training with generated patches: recorded, resumed to the bit, refused where the material changed, and it learns."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anymri.domain.task import GLIOMA
+from anymri.engine.run import Run, RunFolder, checked_run
+from anymri.engine.supply import material_of, supply_of
+from anymri.engine.training import Progress, follow, train
+from anymri.errors import AnymriError, InputFileError, TrainingError, UsageError
+
+from ..data.generation.made import head, write_map, write_material
+from ..material import made_patient, short_run, write_made_cohort
+
+CPU = torch.device("cpu")
+EVERYTHING = {"synthetic": 0.4, "mix": 0.4, "transplant": 0.8}
+ARTEFACTS = {"artefacts": {"slab": 0.5}}
+
+
+class Broken(Exception):
+    """Ends a training from outside."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("prepared")
+    write_made_cohort(path, GLIOMA, folds=(("a", "b"), ("c",)), partly=("x",))
+    return path
+
+
+@pytest.fixture
+def material(tmp_path: Path) -> Path:
+    return write_material(tmp_path / "material")
+
+
+def run_with(material: Path | None, **settings: Any) -> Run:
+    maps = {} if material is None else {"material": str(material)}
+    given = {"generation": EVERYTHING, "augmentation": ARTEFACTS, "batch": 2, "partial_weight": 0.5, "checkpoint_minutes": 0}
+    return short_run("dropout_unet", **{**given, **maps, **settings})
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    (newest,) = sorted((folder / "checkpoints").glob("step_*"))[-1:]
+    return {"sha256": json.loads((newest / "facts.json").read_text())["sha256"], "lines": (folder / "log.jsonl").read_text()}
+
+
+def test_a_record_holds_the_settings_and_hashes_of_the_material(prepared: Path, material: Path, tmp_path: Path) -> None:
+    run = run_with(material)
+    train(run, prepared, tmp_path / "run")
+    facts = RunFolder(tmp_path / "run").read_facts()
+    assert list(facts["material"]) == ["anatomies/head.nii.gz", "tumours/a.nii.gz", "tumours/b.nii.gz"]
+    assert all(len(digest) == 64 for digest in facts["material"].values())
+    assert RunFolder(tmp_path / "run").read_run() == run
+    plain = run_with(None, generation={})
+    train(plain, prepared, tmp_path / "plain")
+    assert RunFolder(tmp_path / "plain").read_facts()["material"] is None
+
+
+def test_resumed_to_the_bit(prepared: Path, material: Path, tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 4:
+            raise Broken
+
+    run = run_with(material)
+    whole = train(run, prepared, tmp_path / "whole").method.state_dict()
+    with pytest.raises(Broken):
+        train(run, prepared, tmp_path / "parts", report=stop)
+    parts = train(run, prepared, tmp_path / "parts", resume=True).method.state_dict()
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+    assert state_of(tmp_path / "whole")["sha256"] == state_of(tmp_path / "parts")["sha256"]
+
+
+def test_a_run_does_not_go_on_with_other_material(prepared: Path, material: Path, tmp_path: Path) -> None:
+    run = run_with(material)
+    train(run, prepared, tmp_path / "run")
+    labels = head()
+    labels[labels == 41] = 2
+    write_map(material / "anatomies" / "head.nii.gz", labels)  # Of the same tissues: what is taken from it is the same.
+    train(run, prepared, tmp_path / "run", resume=True)
+    labels[25:30, 10:15] = 2
+    write_map(material / "anatomies" / "head.nii.gz", labels)
+    with pytest.raises(TrainingError, match=r"1 of its files .* first is anatomies/head.nii.gz; restore them") as caught:
+        train(run, prepared, tmp_path / "run", resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_material_that_cannot_be_read_leaves_no_run(prepared: Path, material: Path, tmp_path: Path) -> None:
+    shutil.rmtree(material / "tumours")
+    with pytest.raises(InputFileError, match="tumours: is no folder"):
+        train(run_with(material), prepared, tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").record.exists()
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"generation": {"synthetic": 0.1}}, "give --material DIR"),
+    ({"material": "somewhere"}, "material is for synthetic patients, of which there are none"),
+    ({"generation": {"synthetic": 0.1}, "material": "somewhere", "task": "prostate"}, "task prostate has no synthetic patients"),
+    (
+        {
+            "generation": {"synthetic": 0.1},
+            "material": "somewhere",
+            "window": {"stride": 1, "size": [8, 8, 8], "intensity": "min_max"},
+        },
+        "min_max",
+    ),
+    ({"generation": {"mix": 1.1}}, "generation.mix"),
+    ({"generation": {"mixture": 0.1}}, "generation.mixture"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED)
+def test_settings_that_do_not_fit_are_one_line(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(AnymriError, match=message) as caught:
+        checked_run({"method": "dropout_unet", "steps": 1, "patch": (64, 64, 64), "precision": "float32", **settings})
+    assert isinstance(caught.value, UsageError) and "\n" not in str(caught.value)
+
+
+def test_loss_falls(material: Path, tmp_path: Path) -> None:
+    patients = [made_patient(GLIOMA, seed) for seed in range(3)]
+    easy = {"random_contrast": 0.0, "artefacts": None, **EVERYTHING}
+    run = run_with(material, steps=80, generation=easy, augmentation={}, checkpoint_minutes=2)
+    losses: list[float] = []
+    supply = supply_of(run, patients, material_of(run))
+    follow(run, supply, RunFolder(tmp_path / "run"), resume=False, device=CPU, report=lambda p: losses.append(p.loss))
+    assert losses[-1] < 0.9 * losses[0]  # Both are smoothed over 50 steps.
