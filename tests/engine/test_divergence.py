@@ -51,6 +51,13 @@ def test_small_losses_may_vary() -> None:
     assert course_of(losses)[2] is None
 
 
+def test_what_loses_less_than_half_of_what_it_has_learned_may_come_back() -> None:
+    """As ShaSpec did at a high rate: from 3 to 0.28, up to 0.75 for two hundred steps, and down again."""
+    learned = [0.28 + 2.8 * math.exp(-n / 80) for n in range(450)]
+    assert course_of([*learned, *([0.75] * 200), *([0.3] * 100)])[2] is None
+    assert course_of([*learned, *([1.8] * 200)])[2] is not None
+
+
 def test_losses_around_zero_may_vary() -> None:
     rng = np.random.default_rng(1)
     assert course_of([float(x) for x in rng.normal(0, 1, 3000)])[2] is None

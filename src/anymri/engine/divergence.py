@@ -3,7 +3,7 @@
 The level of the loss is the median of its last 25 steps. It has run away if it stands above the lowest level so far by more than
 
 * a multiple of that lowest level (``Run.runaway``),
-* a fifth of the level at the start, so that small losses may vary, and
+* half of what it has fallen by since the start, so that small losses may vary, and
 * five times the spread of single steps, so that losses around zero may.
 
 Half of that rise, in as few as 7 steps, is a doubt: no checkpoint is written while it lasts, so the last one is from before.
@@ -16,7 +16,7 @@ from statistics import median
 
 WINDOW = 25
 GLANCE = 7
-START_SHARE = 0.2
+LOST = 0.5
 SPREADS = 5.0
 PATIENCE = 100  # Steps after which a doubt that was not confirmed is dropped: the level is merely higher.
 
@@ -66,7 +66,7 @@ def followed(course: Course, loss: float, factor: float) -> Course:
 
 def limit(course: Course, factor: float) -> float:
     """Return the level above which the loss has run away."""
-    rise = max((factor - 1) * abs(course.lowest), START_SHARE * abs(course.start or 0.0), SPREADS * course.spread)
+    rise = max((factor - 1) * abs(course.lowest), LOST * ((course.start or 0.0) - course.lowest), SPREADS * course.spread)
     return course.lowest + rise
 
 
