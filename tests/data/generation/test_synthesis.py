@@ -21,8 +21,17 @@ from .made import write_material
 
 SIZE = (32, 32, 32)
 STILL = Generation(
-    **{"healthy": 0.0, "flip": 0.0, "rotation_degrees": 0.0, "scaling": 0.0, "deformation_mm": 0.0, "tumour_deformation_mm": 0.0},
-    **{"mass_effect": 0.0, "random_contrast": 0.0, "contrast_spread": 0.0, "texture": 0.0, "partial_volume": 0.0},
+    healthy=0,
+    flip=0,
+    rotation_degrees=0,
+    scaling=0,
+    deformation_mm=0,
+    tumour_deformation_mm=0,
+    mass_effect=0,
+    random_contrast=0,
+    contrast_spread=0,
+    texture=0,
+    partial_volume=0,
     artefacts=None,
 )
 

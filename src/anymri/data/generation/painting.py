@@ -60,9 +60,9 @@ def looked_up(table: Tensor, pairs_DHW: Tensor) -> Tensor:
 
     Args:
         table: (K,).
-        pairs_DHW: K times the index of the first sample plus that of the second, int64.
+        pairs_DHW: K times the index of the first sample plus that of the second, int32.
     """
-    return ((table[:, None] + table) * 0.5).take(pairs_DHW)
+    return ((table[:, None] + table) * 0.5).flatten().index_select(0, pairs_DHW.flatten()).view(pairs_DHW.shape)
 
 
 def painted(palette: Palette, pairs_DHW: Tensor, target_RDHW: Tensor, brain_DHW: Tensor, shares_K: NDArray[np.float64]) -> Tensor:
@@ -85,7 +85,7 @@ def painted(palette: Palette, pairs_DHW: Tensor, target_RDHW: Tensor, brain_DHW:
     channels = []
     for m in range(modalities):
         base, uneven = means[m, order], within[m, order]
-        noise = textures[0] * math.cos(palette.turn_M[m]) + textures[1] * math.sin(palette.turn_M[m])
+        noise = (textures[0] * math.cos(palette.turn_M[m])).add_(textures[1], alpha=math.sin(palette.turn_M[m]))
         channel = looked_up(base, pairs_DHW).addcmul_(looked_up(uneven, pairs_DHW), noise)
         if rings:
             channel.mul_(1 - target_RDHW[0])
