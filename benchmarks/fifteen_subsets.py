@@ -5,8 +5,8 @@
 
 Two references (benchmarks/reference.py): passes that run every encoder, and passes that run those of kept modalities. The sides
 take turns in one run; CPU seconds stand beside wall seconds, since others may compute on the same machine. Memory is the peak of a
-process of its own above that of one that only holds network and image. Growth is shown against modalities at hand (one subset: all
-of them), modalities of the task (all subsets), voxels, and processes of one thread each.
+process of its own above that of one that only holds network and image. One subset of k modalities, nothing else at hand, is shown
+against k; growth.py has the rest.
 """
 
 from __future__ import annotations
@@ -130,43 +130,32 @@ def ratios(setting: Setting, rounds: int) -> dict[str, object]:
 def per_modality(setting: Setting, rounds: int) -> list[dict[str, float]]:
     """Return seconds of one subset of k modalities, nothing else at hand, and of its plain pass."""
     model, image = setting.model(), setting.image()
+    counts = range(1, setting.modalities + 1)
+    taken: dict[tuple[str, int], list[tuple[float, float]]] = {(side, k): [] for k in counts for side in SIDES[:2]}
+    for round_ in range(rounds):
+        for side, k in taken if round_ % 2 else reversed(taken):
+            keep = (True,) * k + (False,) * (setting.modalities - k)
+            taken[side, k].append(timed(work_of(side, model, image, [keep]))[1:])
     rows = []
-    for k in range(1, setting.modalities + 1):
-        keep = (True,) * k + (False,) * (setting.modalities - k)
-        ours = [timed(work_of(SIDES[0], model, image, [keep]))[1:] for _ in range(rounds)]
-        plain = [timed(work_of(SIDES[1], model, image, [keep]))[1:] for _ in range(rounds)]
-        rows.append({"k": k, "wall": _middle(ours, 0), "cpu": _middle(ours, 1), "plain_cpu": _middle(plain, 1)})
+    for k in counts:
+        ours, plain = taken[SIDES[0], k], taken[SIDES[1], k]
+        ratio = statistics.median(p[1] / o[1] for o, p in zip(ours, plain, strict=True))
+        rows.append({"k": k, "wall": _middle(ours, 0), "cpu": _middle(ours, 1), "plain_cpu": _middle(plain, 1), "ratio_cpu": ratio})
     return rows
-
-
-def growth(setting: Setting, counts: Sequence[int], shares: Sequence[float]) -> dict[str, list[dict[str, float]]]:
-    """Return CPU seconds and peak memory of all subsets against modalities of the task, and of the full set against voxels."""
-    found: dict[str, list[dict[str, float]]] = {"modalities": [], "voxels": []}
-    for count in counts:
-        other = replace(setting, modalities=count)
-        found["modalities"].append({"modalities": count, **_child(other, "fifteen")})
-    for share in shares:
-        edges = tuple(max(16, round(n * share ** (1 / 3) / 16) * 16) for n in setting.extent)
-        other = replace(setting, extent=edges)
-        found["voxels"].append({"voxels": float(np.prod(edges)), **_child(other, "full set")})
-    return found
 
 
 def _middle(values: Sequence[tuple[float, float]], which: int) -> float:
     return statistics.median(v[which] for v in values)
 
 
-# Memory and processes: each measured in a process of its own.
+# Memory: each measured in a process of its own.
 
 
-def _child(setting: Setting, what: str) -> dict[str, float]:
-    return json.loads(_started(setting, what).communicate()[0])
-
-
-def _started(setting: Setting, what: str) -> subprocess.Popen[str]:
+def child(setting: Setting, what: str) -> dict[str, float]:
+    """Return wall and CPU seconds and MiB above idle of "one pass", "full set" or "fifteen" (all subsets), with as many threads."""
     words = ["--child", what, "--size", setting.size, "--absent", setting.absent, "--modalities", str(setting.modalities)]
     command = [sys.executable, __file__, *words, "--window", *map(str, setting.extent), "--threads", str(torch.get_num_threads())]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def peak_mib() -> float:
@@ -177,7 +166,7 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def in_child(setting: Setting, what: str) -> None:
+def inchild(setting: Setting, what: str) -> None:
     """Do one thing and print its seconds and by how much the process grew, as JSON."""
     model, image, keeps = setting.model(), setting.image(), setting.keeps()
     small = replace(setting, extent=(16, 16, 16))
@@ -202,17 +191,7 @@ def in_child(setting: Setting, what: str) -> None:
 
 def memory(setting: Setting) -> dict[str, float]:
     """Return MiB above the idle process: one plain pass, our full set, our fifteen subsets."""
-    return {what: _child(setting, what)["MiB"] for what in ("one pass", "full set", "fifteen")}
-
-
-def processes(setting: Setting, count: int) -> dict[str, float]:
-    """Return how much more ``count`` processes of one thread get done in the same time than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    alone = _child(setting, "full set")["wall"]
-    together = [json.loads(p.communicate()[0])["wall"] for p in [_started(setting, "full set") for _ in range(count)]]
-    torch.set_num_threads(threads)
-    return {"processes": count, "alone": alone, "together": max(together), "throughput": count * alone / max(together)}
+    return {what: child(setting, what)["MiB"] for what in ("one pass", "full set", "fifteen")}
 
 
 def main() -> None:
@@ -224,7 +203,6 @@ def main() -> None:
     parser.add_argument("--modalities", type=int, default=len(GLIOMA.modalities))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--growth", action="store_true", help="Also against modalities, voxels and processes.")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -232,7 +210,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     setting = Setting(given.size, given.absent, tuple(given.window), given.modalities)
     if given.child:
-        in_child(setting, given.child)
+        inchild(setting, given.child)
         return
     result: dict[str, object] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -242,8 +220,6 @@ def main() -> None:
         "memory": memory(setting),
         "per_modality": per_modality(setting, given.rounds),
     }
-    if given.growth:
-        result |= growth(setting, range(2, 7), (0.125, 0.25, 0.5, 1.0)) | {"processes": processes(setting, 2)}
     show(result)
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -263,11 +239,8 @@ def show(result: dict[str, object]) -> None:
     assert isinstance(peaks, dict)
     text = ", ".join(f"{what} {peak:.0f}" for what, peak in peaks.items())
     print(f"MiB above idle: {text}; fifteen / one plain pass {peaks['fifteen'] / peaks['one pass']:.2f} (at most 1.5)")
-    for key in ("per_modality", "modalities", "voxels"):
-        for row in result.get(key, []):  # type: ignore[attr-defined]
-            print(f"{key:<14}" + "".join(f"{k:>12} {v:<9.4g}" for k, v in row.items()))
-    if "processes" in result:
-        print(f"processes     {result['processes']}")
+    for row in result["per_modality"]:  # type: ignore[attr-defined]
+        print("one subset" + "".join(f"{k:>12} {v:<9.4g}" for k, v in row.items()))
 
 
 if __name__ == "__main__":

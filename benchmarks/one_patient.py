@@ -2,15 +2,19 @@
 
     python benchmarks/one_patient.py CASE_FOLDER --json one_patient.json
     python benchmarks/one_patient.py --weights ccsd-small
+    python benchmarks/one_patient.py CASE_FOLDER --backend torch openvino --precision float32 bf16 --rounds 3
 
 CASE_FOLDER is a BraTS folder with a reference; without it a synthetic patient of 240×240×155 is made. Seconds are from the start of
 the command to its end, imports included, files on disk to files on disk; ``first window`` is what passes before the network begins.
-``base`` has weights drawn at random with the settings of a default run: as slow as trained ones, and its Dice says nothing.
+Back ends and precisions take turns in every round, figures are medians; a back end that has to make a graph does so in a run before
+the first round. ``base`` has weights drawn at random with the settings of a default run: as slow as trained ones, and its Dice
+says nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -19,12 +23,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
+from anymri.backends import BACKENDS
 from anymri.cohorts import find_cohort
 from anymri.cohorts.phantom import write_phantoms
 from anymri.domain.case import Study
@@ -33,6 +40,7 @@ from anymri.engine.model import WeightsHeader, write_weights
 from anymri.metrics.masks import dice
 from anymri.preparation.labels import region_bits
 from anymri.recipes.default import default
+from anymri.segment.patient import Precision
 from anymri.volumes.nifti import read_labels
 
 SUBSETS = (("FLAIR", "T1", "T1c", "T2"), ("FLAIR", "T1c"), ("T1",))
@@ -45,6 +53,7 @@ class Measured:
 
     weights: str
     subset: str
+    how: str
     dice: dict[str, float]
     seconds: float
     cpu_seconds: float
@@ -86,17 +95,19 @@ def held_mib(process: int) -> float:
     return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def measured(images: dict[str, Path], truth: np.ndarray, name: str, weights: Path | str | None) -> Measured:
-    """Return what one run took, and Dice per region."""
+def measured(images: dict[str, Path], truth: np.ndarray, weights: tuple[str, Path | str | None], how: tuple[str, str]) -> Measured:
+    """Return what one run took by a back end in a precision, and Dice per region."""
+    name, file = weights
     with tempfile.TemporaryDirectory() as folder:
         words = [word for modality, path in images.items() for word in ("--image", f"{modality}={path}")]
         command = [sys.executable, "-m", "anymri", "segment", *words, "--out", folder]
-        seconds, cpu, peak = timed([*command, *(["--weights", str(weights)] if weights else [])])
+        command += ["--backend", how[0], "--precision", how[1], *(["--weights", str(file)] if file else [])]
+        seconds, cpu, peak = timed(command)
         found = region_bits(read_labels(Path(folder) / "segmentation.nii.gz").array, GLIOMA.scheme(), GLIOMA)
         steps = json.loads((Path(folder) / "summary.json").read_text())["seconds"]
     values = {r: dice((found >> i & 1).astype(bool), (truth >> i & 1).astype(bool)) for i, r in enumerate(GLIOMA.region_names)}
     first = seconds - sum(steps[step] for step in ("predict", "restore", "write"))
-    return Measured(name, "+".join(images), values, seconds, cpu, first, steps, peak)
+    return Measured(name, "+".join(images), " ".join(how), values, seconds, cpu, first, steps, peak)
 
 
 def help_seconds(rounds: int = 7) -> tuple[float, float]:
@@ -110,8 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", type=Path, nargs="?")
     parser.add_argument("--weights", help="Name or file; the shipped small ones and random ones of size base if none are given.")
+    parser.add_argument("--backend", nargs="+", choices=BACKENDS, default=["torch"])
+    parser.add_argument("--precision", nargs="+", choices=get_args(Precision), default=["auto"])
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    ways = [way for way in itertools.product(given.backend, given.precision) if way != ("onnx", "bf16")]
     with tempfile.TemporaryDirectory() as folder:
         made = None if given.case else write_phantoms(Path(folder) / "patient", GLIOMA, seeds=[1])
         (study,) = (made or find_cohort(given.case, GLIOMA)).studies
@@ -120,7 +135,7 @@ def main() -> None:
         random = Path(folder) / "base.safetensors"
         write_random_weights(random)
         weights = {given.weights: given.weights} if given.weights else {"ccsd-small": None, BASE: random}
-        found = show(study, weights)
+        found = show(study, weights, ways, given.rounds)
     wall, cpu = help_seconds()
     print(f"anymri --help: {wall:.2f} s, {cpu:.2f} CPU s (at most 0.3)")
     if given.json:
@@ -128,24 +143,38 @@ def main() -> None:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def show(study: Study, weights: dict[str, Path | str | None]) -> list[Measured]:
-    """Measure and print every subset with every weights."""
+def medians(runs: list[Measured]) -> Measured:
+    """Return one run that has the median of every figure."""
+    steps = {step: statistics.median(run.steps[step] for run in runs) for step in runs[0].steps}
+    figures = ("seconds", "cpu_seconds", "first_window", "peak_mib")
+    return replace(runs[0], steps=steps, **{f: statistics.median(getattr(run, f) for run in runs) for f in figures})
+
+
+def show(study: Study, weights: dict[str, Path | str | None], ways: Sequence[tuple[str, str]], rounds: int) -> list[Measured]:
+    """Measure and print every subset with every weights in every way."""
     assert study.labels is not None
     reference = read_labels(study.labels.path)
     truth = region_bits(reference.array, GLIOMA.scheme(study.scheme), GLIOMA)
     shape = "×".join(map(str, reference.array.shape))
     print(f"{study.name}, {shape}, on {platform.machine()}, {os.cpu_count()} cores")
     head = ("WT", "TC", "ET", "seconds", "CPU s", "first window", "read", "prepare", "predict", "restore", "write", "peak MiB")
-    print(f"{'weights':<16}{'subset':<18}" + "".join(f"{h:>{max(8, len(h) + 2)}}" for h in head))
+    print(f"{'weights':<16}{'subset':<18}{'by':<18}" + "".join(f"{h:>{max(8, len(h) + 2)}}" for h in head))
     rows = []
     for name, file in weights.items():
         for subset in SUBSETS:
-            row = measured({n: study.images[n].path for n in subset if n in study.images}, truth, name, file)
-            rows.append(row)
-            values = "".join(f"{v:>8.3f}" for v in row.dice.values())
-            steps = "".join(f"{row.steps.get(h, 0.0):>{max(8, len(h) + 2)}.2f}" for h in head[6:11])
-            times = f"{row.seconds:>9.2f}{row.cpu_seconds:>8.2f}{row.first_window:>14.2f}"
-            print(f"{row.weights:<16}{row.subset:<18}{values}{times}{steps}{row.peak_mib:>10.0f}")
+            images = {n: study.images[n].path for n in subset if n in study.images}
+            for way in (w for w in ways if w[0] != "torch"):
+                measured(images, truth, (name, file), way)  # Graphs are made.
+            runs: dict[tuple[str, str], list[Measured]] = {way: [] for way in ways}
+            for round_ in range(rounds):
+                for way in ways if round_ % 2 == 0 else reversed(ways):
+                    runs[way].append(measured(images, truth, (name, file), way))
+            for row in map(medians, runs.values()):
+                rows.append(row)
+                values = "".join(f"{v:>8.3f}" for v in row.dice.values())
+                steps = "".join(f"{row.steps.get(h, 0.0):>{max(8, len(h) + 2)}.2f}" for h in head[6:11])
+                times = f"{row.seconds:>9.2f}{row.cpu_seconds:>8.2f}{row.first_window:>14.2f}"
+                print(f"{row.weights:<16}{row.subset:<18}{row.how:<18}{values}{times}{steps}{row.peak_mib:>10.0f}", flush=True)
     return rows
 
 

@@ -45,23 +45,27 @@ def gather(root: Path, data: Path | None, count: int) -> Path:
     return root / "prepared"
 
 
-def evaluated(command: Sequence[str], out: Path, processes: int) -> tuple[float, float, bytes]:
-    """Return wall seconds and CPU seconds of all processes, and the table."""
+def begun(command: Sequence[str], processes: int) -> list[subprocess.Popen[bytes]]:
+    """Start a command as so many processes that know of each other, one thread and, where that can be said, one core each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    before, started = os.times(), time.perf_counter()
     running: list[subprocess.Popen[bytes]] = []
     for rank in range(processes):
         environment = {**os.environ, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        process = subprocess.Popen(
-            [*command, "--out", str(out)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if cores:
             os.sched_setaffinity(process.pid, {cores[rank % len(cores)]})
         running.append(process)
+    return running
+
+
+def evaluated(command: Sequence[str], out: Path, processes: int) -> tuple[float, float, bytes]:
+    """Return wall seconds and CPU seconds of all processes, and the table."""
+    before, started = os.times(), time.perf_counter()
+    running = begun([*command, "--out", str(out)], processes)
     said = [process.communicate()[1].decode() for process in running]
     if any(process.returncode for process in running):
         raise SystemExit("".join(said))

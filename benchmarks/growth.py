@@ -1,0 +1,247 @@
+"""How time and memory grow with voxels, modalities, cases and processes: a table, a plot each, and exponents.
+
+    python benchmarks/growth.py --json bench/growth.json --figures docs/figures
+
+Every point is a process of its own on one thread: CPU seconds, and the most memory that it held. Voxels and modalities: a window
+of noise, its answer for the full set and its answers for all subsets; memory is above what the idle process takes. Cases:
+``anymri evaluate`` and ``anymri segment --cohort`` over synthetic patients, from start to end. Processes: the same evaluation by
+one process and by two, a core each; what grows is cases per second of wall time, and the memory of all.
+
+An exponent is the slope of a line through the points on logarithmic axes: 1 is linear, 2 quadratic. M modalities have 2^M − 1
+subsets, so the time for all of them cannot grow linearly; that of one of them can. Sizes take turns: up in one round, down in
+the next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from fifteen_subsets import Setting, child
+from one_patient import held_mib
+from processes import begun, gather
+
+from anymri.cohorts.phantom import write_phantoms
+from anymri.domain.task import GLIOMA
+from anymri.methods.ccsd import CCSDConfig
+from anymri.preparation.pipeline import prepare_cohort
+
+FULL, ALL, EACH = "the full set", "all subsets", "one of all subsets"
+NAMES = {
+    "voxels": "voxels of the window",
+    "modalities": "modalities of the task",
+    "cases": "cases",
+    "processes": "processes, one thread each",
+}
+UNITS = {"cpu": "CPU seconds, one thread", "MiB": "peak memory (MiB)", "cases_per_second": "cases per second, wall time"}
+Point = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Points of one line: what grew, and what was measured of it at each size, a median over the rounds."""
+
+    axis: str
+    series: str
+    points: list[Point]
+
+    def exponent(self, quantity: str) -> float:
+        """Return the slope on logarithmic axes; NaN if a value is none that has a logarithm."""
+        x, y = (np.array([point[name] for point in self.points]) for name in ("x", quantity))
+        return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) > 1 and (y > 0).all() else float("nan")
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What is plotted of it."""
+        return tuple(name for name in UNITS if name in self.points[0])
+
+
+def grown(axis: str, series: str, sizes: Sequence[int], rounds: int, measure: Callable[[int], Point]) -> Growth:
+    """Return the growth over sizes that take turns."""
+    found: dict[int, list[Point]] = {size: [] for size in sizes}
+    for round_ in range(rounds):
+        for size in sizes if round_ % 2 == 0 else reversed(sizes):
+            found[size].append(measure(size))
+            print(f"  {axis} {size}, {series}: " + ", ".join(f"{k} {v:.3g}" for k, v in found[size][-1].items()), flush=True)
+    points = [{key: statistics.median(row[key] for row in rows) for key in rows[0]} for rows in found.values()]
+    return Growth(axis, series, points)
+
+
+# Windows of noise
+
+
+def of_windows(setting: Setting, edges: Sequence[int], modalities: Sequence[int], rounds: int) -> list[Growth]:
+    """Return growth with voxels and with modalities: one answer, all of them, and each of all."""
+    found: list[Growth] = []
+    for series, what in ((FULL, "full set"), (ALL, "fifteen")):
+
+        def of_edge(edge: int, what: str = what) -> Point:
+            return {"x": float(edge**3), **child(replace(setting, extent=(edge, edge, edge)), what)}
+
+        def of_modalities(count: int, what: str = what) -> Point:
+            return {"x": float(count), **child(replace(setting, modalities=count), what)}
+
+        found.append(grown("voxels", series, edges, rounds, of_edge))
+        found.append(grown("modalities", series, modalities, rounds, of_modalities))
+    every = found[-1]
+    each = [{"x": p["x"], "cpu": p["cpu"] / (2 ** p["x"] - 1), "wall": p["wall"] / (2 ** p["x"] - 1)} for p in every.points]
+    return [*found, Growth("modalities", EACH, each)]
+
+
+# Commands over cases
+
+
+def finished(running: Sequence[subprocess.Popen[bytes]]) -> Point:
+    """Return wall seconds until all processes have ended, their CPU seconds and the memory that they held at most, summed."""
+    started, left = time.perf_counter(), list(running)
+    cpu, peaks = 0.0, dict.fromkeys((process.pid for process in running), 0.0)
+    while left:
+        for process in list(left):
+            peaks[process.pid] = max(peaks[process.pid], held_mib(process.pid))
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                cpu += usage.ru_utime + usage.ru_stime
+                left.remove(process)
+        time.sleep(0.01)
+    wall = time.perf_counter() - started
+    said = [process.stderr.read().decode() if process.stderr else "" for process in running]
+    if any(process.returncode for process in running):
+        raise SystemExit("".join(said))
+    return {"cpu": cpu, "wall": wall, "MiB": sum(peaks.values())}
+
+
+def of_cases(cohorts: dict[int, Path], weights: str, rounds: int) -> list[Growth]:
+    """Return growth of two commands with cases."""
+    program = [sys.executable, "-m", "anymri"]
+
+    def evaluated(count: int) -> Point:
+        words = [*program, "evaluate", weights, "--data", str(cohorts[count]), "--fold", "0", "--device", "cpu"]
+        return {"x": float(count), **_command(words, "scores.csv")}
+
+    def segmented(count: int) -> Point:
+        words = [*program, "segment", "--cohort", str(cohorts[count]), "--weights", weights, "--device", "cpu"]
+        return {"x": float(count), **_command(words, "masks")}
+
+    counts = sorted(cohorts)
+    evaluation = grown("cases", "evaluate, 15 subsets each", counts, rounds, evaluated)
+    return [evaluation, grown("cases", "segment --cohort", counts, rounds, segmented)]
+
+
+def _command(words: Sequence[str], out: str, processes: int = 1) -> Point:
+    with tempfile.TemporaryDirectory() as folder:
+        return finished(begun([*words, "--out", str(Path(folder) / out)], processes))
+
+
+def of_processes(cohort: Path, cases: int, weights: str, processes: Sequence[int], rounds: int) -> Growth:
+    """Return what more processes get done of one evaluation, and what memory they take together."""
+
+    def evaluated(count: int) -> Point:
+        words = [sys.executable, "-m", "anymri", "evaluate", weights, "--data", str(cohort), "--fold", "0", "--device", "cpu"]
+        row = _command(words, "scores.csv", count)
+        return {"x": float(count), **row, "cases_per_second": cases / row["wall"]}
+
+    found = grown("processes", f"evaluate, {cases} cases", processes, rounds, evaluated)
+    # CPU seconds beside it tell whether cores or memory were shared; the plot is of what is gained.
+    return replace(found, points=[{("cpu_of_all" if k == "cpu" else k): v for k, v in point.items()} for point in found.points])
+
+
+def cohorts_of(root: Path, counts: Sequence[int], shape: tuple[int, int, int] | None) -> dict[int, Path]:
+    """Return prepared cohorts of the first so many of the same synthetic patients."""
+    seeds = range(1, max(counts) + 1)
+    raw = root / "raw"
+    made = write_phantoms(raw, GLIOMA, seeds=seeds, shape=shape) if shape else write_phantoms(raw, GLIOMA, seeds=seeds)
+    prepare_cohort(made, GLIOMA, root / "phantoms")
+    return {count: gather(root / str(count), root / "phantoms", count) for count in counts}
+
+
+# What is shown
+
+
+def drawn(axis: str, growths: Sequence[Growth], file: Path) -> None:
+    """Write a plot of what grew along an axis: points, the line through them, and the linear one through the first point."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter, NullLocator
+
+    quantities = [name for name in UNITS if any(name in g.quantities for g in growths)]
+    figure = Figure(figsize=(4.2 * len(quantities), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
+    for panel, quantity in zip(panels, quantities, strict=True):
+        lines = [g for g in growths if quantity in g.quantities]
+        for growth, colour in zip(lines, ("#1f77b4", "#d62728", "#2ca02c"), strict=False):
+            x, y = (np.array([p[name] for p in growth.points]) for name in ("x", quantity))
+            panel.loglog(x, y, "o-", color=colour, label=f"{growth.series}: exponent {growth.exponent(quantity):.2f}")
+            panel.loglog(x, y[0] * x / x[0], "--", color=colour, alpha=0.4, linewidth=1)
+        panel.plot([], [], "--", color="#888888", label="linear")
+        panel.set(xlabel=NAMES[axis], ylabel=UNITS[quantity])
+        ticks = sorted({p["x"] for g in lines for p in g.points})
+        panel.set_xticks(ticks, [f"{x:g}" if x < 1000 else f"{round(x ** (1 / 3))}³" for x in ticks])
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(LogFormatter())
+        panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        panel.legend(fontsize=7, frameon=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": axis}):  # Small, and the same numbers make the same file.
+        figure.savefig(file, metadata={"Date": None})
+
+
+def show(growths: Sequence[Growth]) -> None:
+    """Print every exponent; 1 is linear."""
+    print(f"{'against':<12}{'of':<28}{'quantity':<18}{'from':>10}{'to':>10}{'exponent':>10}")
+    for growth in growths:
+        for quantity in growth.quantities:
+            first, last = growth.points[0][quantity], growth.points[-1][quantity]
+            row = f"{growth.axis:<12}{growth.series:<28}{quantity:<18}{first:>10.3g}{last:>10.3g}{growth.exponent(quantity):>10.2f}"
+            print(row + ("  more than linear" if growth.exponent(quantity) > 1.05 else ""))
+
+
+def main() -> None:
+    """Measure, print, write JSON and plots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=CCSDConfig.sizes[:-1], default="small")
+    parser.add_argument("--edges", type=int, nargs="+", default=[32, 48, 64, 96], help="Of cubic windows, in voxels.")
+    parser.add_argument("--modalities", type=int, nargs="+", default=[2, 3, 4, 5, 6])
+    parser.add_argument("--cases", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--shape", type=int, nargs=3, help="Of synthetic patients, in voxels.")
+    parser.add_argument("--weights", default="ccsd-small")
+    parser.add_argument("--rounds", type=int, default=2, help="Of windows and processes; cases have one.")
+    parser.add_argument("--figures", type=Path, help="Folder of plots; that of --json if none is given.")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    middle = sorted(given.edges)[len(given.edges) // 2 - 1]
+    growths = of_windows(Setting(given.size, "shared_mean", (middle,) * 3), given.edges, given.modalities, given.rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        cohorts = cohorts_of(Path(folder), given.cases, tuple(given.shape) if given.shape else None)
+        growths += of_cases(cohorts, given.weights, 1)
+        most = max(n for n in given.cases if n <= 4) if min(given.cases) <= 4 else min(given.cases)
+        growths.append(of_processes(cohorts[most], most, given.weights, given.processes, given.rounds))
+    show(growths)
+    plots = given.figures or (given.json.parent if given.json else None)
+    if plots is not None:
+        for axis in NAMES:
+            drawn(axis, [g for g in growths if g.axis == axis], plots / f"growth_{axis}.svg")
+    if given.json:
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        rows = [vars(g) | {"exponents": {q: g.exponent(q) for q in g.quantities}} for g in growths]
+        given.json.write_text(
+            json.dumps({"machine": machine, "size": given.size, "growth": rows}, indent=2) + "\n", encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()
