@@ -188,6 +188,7 @@ def test_runs_that_would_not_see_the_same_are_refused() -> None:
         "patch, batch": short_run("adamm", patch=(16, 16, 16), batch=2),
         "seed, steps, minutes": short_run("adamm", seed=1, steps=None, minutes=1.0),
         "fold, validation": short_run("adamm", fold=1, validation=1),
+        "generation": short_run("adamm", generation={"mix": 0.5}),
     }
     for fields, other in others.items():
         with pytest.raises(UsageError, match=f"one and other differ in {fields}: what is compared must learn from the same"):

@@ -28,7 +28,12 @@ from anymri.volumes.store import case_folder, parsed_json, read_cohort, write_js
 SCORES, REPORT = "scores.csv", "report"
 Report = Callable[[str, str, float], None]
 
-# What decides which cases a run learns from, which patches it sees of them, in which order, and how many.
+# How a run learns is its own. All else decides which cases it learns from, which patches it sees of them, in which order, and how
+# many; so does a field that is named nowhere here.
+_OWN = (
+    *("method", "config", "optimiser", "learning_rate", "weight_decay", "warm_up", "schedule", "clip", "average", "precision"),
+    *("checkpoint_minutes", "runaway", "init", "init_sha256", "threads"),
+)
 _CASES = ("task", "fold", "cases", "validation", "partial_weight")
 _PATCHES = (
     "window",
@@ -83,7 +88,8 @@ def check_alike(runs: Mapping[str, Run]) -> None:
     """
     (first, one), *others = runs.items()
     for name, other in others:
-        fields = [f for f in (*_CASES, *_PATCHES) if getattr(one, f) != getattr(other, f)]
+        decisive = (f for f in dict.fromkeys((*_CASES, *_PATCHES, *Run.model_fields)) if f not in _OWN)
+        fields = [f for f in decisive if getattr(one, f) != getattr(other, f)]
         if fields:
             raise UsageError(
                 f"{first} and {name} differ in {', '.join(fields)}: what is compared must learn from the same patches of the same "
