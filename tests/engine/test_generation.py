@@ -12,7 +12,7 @@ import torch
 
 from anymri.domain.task import GLIOMA
 from anymri.engine.run import Run, RunFolder, checked_run
-from anymri.engine.supply import material_of, supply_of
+from anymri.engine.supply import data_of, material_of, supply_of
 from anymri.engine.training import Progress, follow, train
 from anymri.errors import AnymriError, InputFileError, TrainingError, UsageError
 
@@ -120,6 +120,19 @@ def test_settings_that_do_not_fit_are_one_line(settings: dict[str, Any], message
     with pytest.raises(AnymriError, match=message) as caught:
         checked_run({"method": "dropout_unet", "steps": 1, "patch": (64, 64, 64), "precision": "float32", **settings})
     assert isinstance(caught.value, UsageError) and "\n" not in str(caught.value)
+
+
+def test_a_part_is_the_same_whoever_makes_it_and_when(material: Path) -> None:
+    run, patients = run_with(material), [made_patient(GLIOMA, seed) for seed in range(3)]
+    keys = [(0, step, part) for step in range(4) for part in range(2)]
+    one, other = (supply_of(run, patients, material_of(run)) for _ in range(2))
+    forward = {key: data_of(run, one, CPU, key)[0] for key in keys}
+    for key in reversed(keys):
+        batch = data_of(run, other, CPU, key)[0]
+        assert torch.equal(batch.image_BMDHW, forward[key].image_BMDHW) and torch.equal(
+            batch.target_BRDHW, forward[key].target_BRDHW
+        )
+        assert batch.names == forward[key].names and torch.equal(batch.known_BR, forward[key].known_BR)
 
 
 def test_loss_falls(material: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """How tissues look in each modality, for synthetic patients: plausible means, and how far patients lie apart.
 
-Numbers are z-scores inside the brain, as prepared images have them. Those of the tumour were measured on 21 patients of BraTS 2018
-to 2021; those of healthy tissues, which nobody drew there, were fitted by eye to the quantiles of all of them together.
+Numbers are about z-scores inside the brain, as prepared images have them; whoever makes an image of them scales it anew. They were
+chosen so that tumours then look as they did, on average, in 21 patients of BraTS 2018 to 2021, and that quantiles of healthy tissue
+lie near those of these patients.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ OUTSIDE = frozenset({0, 136, 137, 163, 164, 165, 258, 259, *range(500, 560)})
 
 @dataclass(frozen=True)
 class Look:
-    """How a tissue looks in one modality, in z-scores of the brain.
+    """How a tissue looks in one modality.
 
     Attributes:
         mean: Of all patients.
@@ -78,30 +79,30 @@ class Appearance:
 
 _FLAIR = {
     "white": Look(-0.15, 0.15, 0.12),
-    "cortex": Look(0.3, 0.2, 0.18),
+    "cortex": Look(0.4, 0.2, 0.35),
     "deep grey": Look(0.2, 0.2, 0.12),
     "pallidum": Look(-0.3, 0.25, 0.12),
     "cerebellar white": Look(-0.1, 0.25),
     "cerebellar grey": Look(0.1, 0.25, 0.15),
     "brainstem": Look(0.0, 0.3),
-    "ventricle": Look(-2.2, 0.3, 0.15),
+    "ventricle": Look(-2.7, 0.3, 0.3),
     "vessel": Look(0.0, 0.6, 0.3),
-    "sulcus": Look(-1.5, 0.4, 0.4),
-    "ED": Look(2.0, 0.4, 0.75),
-    "NCR": Look(1.9, 0.9, 0.9),
-    "ET": Look(2.3, 0.9, 0.8),
+    "sulcus": Look(-1.3, 0.4, 0.8),
+    "ED": Look(2.4, 0.4, 0.75),
+    "NCR": Look(2.2, 0.9, 0.9),
+    "ET": Look(2.7, 0.8, 0.8),
 }
 _T1 = {
-    "white": Look(0.95, 0.12, 0.12),
+    "white": Look(1.05, 0.12, 0.15),
     "cortex": Look(-0.25, 0.15, 0.18),
     "deep grey": Look(0.2, 0.2, 0.12),
     "pallidum": Look(0.7, 0.2, 0.1),
     "cerebellar white": Look(0.75, 0.2),
     "cerebellar grey": Look(-0.3, 0.2, 0.18),
     "brainstem": Look(0.7, 0.2),
-    "ventricle": Look(-2.5, 0.3, 0.12),
+    "ventricle": Look(-3.3, 0.3, 0.2),
     "vessel": Look(-1.0, 0.5, 0.3),
-    "sulcus": Look(-1.7, 0.3, 0.4),
+    "sulcus": Look(-1.5, 0.3, 0.9),
     "ED": Look(0.1, 0.3, 0.4),
     "NCR": Look(-0.55, 0.45, 0.4),
     "ET": Look(-0.15, 0.45, 0.4),
@@ -114,12 +115,12 @@ _T1C = {
     "cerebellar white": Look(0.4, 0.2),
     "cerebellar grey": Look(0.0, 0.2, 0.18),
     "brainstem": Look(0.4, 0.2),
-    "ventricle": Look(-2.1, 0.3, 0.12),
+    "ventricle": Look(-2.7, 0.3, 0.2),
     "vessel": Look(3.0, 1.0, 0.7),
-    "sulcus": Look(-1.2, 0.4, 0.7),
+    "sulcus": Look(-0.9, 0.4, 1.5),
     "ED": Look(-0.1, 0.3, 0.4),
     "NCR": Look(-0.4, 0.5, 0.5),
-    "ET": Look(2.2, 0.7, 0.9),
+    "ET": Look(2.7, 0.7, 0.9),
 }
 _T2 = {
     "white": Look(-0.6, 0.1, 0.1),
@@ -129,9 +130,9 @@ _T2 = {
     "cerebellar white": Look(-0.5, 0.2),
     "cerebellar grey": Look(-0.1, 0.2, 0.15),
     "brainstem": Look(-0.4, 0.2),
-    "ventricle": Look(3.0, 0.6, 0.3),
+    "ventricle": Look(4.2, 0.6, 0.4),
     "vessel": Look(0.5, 0.8, 0.5),
-    "sulcus": Look(1.6, 0.5, 0.6),
+    "sulcus": Look(1.5, 0.5, 1.2),
     "ED": Look(0.8, 0.45, 0.55),
     "NCR": Look(1.6, 0.7, 0.7),
     "ET": Look(1.0, 0.6, 0.5),

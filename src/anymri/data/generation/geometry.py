@@ -85,6 +85,20 @@ def at_nearest(volume_DHW: Tensor, place_3DHW: Tensor, shift: NDArray[np.float64
 
 def between(volume_CDHW: Tensor, place_3DHW: Tensor) -> Tensor:
     """Return the values between voxels, linearly; zero beyond the volume; (C, D, H, W)."""
-    extent = torch.tensor([n - 1 for n in volume_CDHW.shape[1:]], device=place_3DHW.device, dtype=torch.float32)
-    grid = (place_3DHW.flatten(1) * (2 / extent)[:, None] - 1).flip(0).T.reshape(1, *place_3DHW.shape[1:], 3)
-    return F.grid_sample(volume_CDHW[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+    last = torch.tensor([n - 1 for n in volume_CDHW.shape[1:]], device=place_3DHW.device, dtype=torch.float32)
+    out = torch.zeros((len(volume_CDHW), *place_3DHW.shape[1:]), device=place_3DHW.device)
+    box = _box(((place_3DHW > -1) & (place_3DHW < last[:, None, None, None] + 1)).all(0))
+    if box is not None:  # Only there: sampling is the dearest of all that is done to a patch.
+        place = place_3DHW[(slice(None), *box)]
+        grid = (place * (2 / last)[:, None, None, None] - 1).flip(0).permute(1, 2, 3, 0)[None]
+        out[(slice(None), *box)] = F.grid_sample(volume_CDHW[None], grid, padding_mode="zeros", align_corners=True)[0]
+    return out
+
+
+def _box(mask_DHW: Tensor) -> tuple[slice, slice, slice] | None:
+    """Return the smallest box around what is set; None if nothing is."""
+    lines = [mask_DHW.any(a).any(b).nonzero().flatten().tolist() for a, b in ((2, 1), (2, 0), (0, 0))]
+    if not lines[0]:
+        return None
+    d, h, w = (slice(line[0], line[-1] + 1) for line in lines)
+    return d, h, w

@@ -7,6 +7,7 @@ brains' boxes, the region ends where either brain ends, and it lies within one p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from anymri.data.patches import PatchDraw, Size, cut, draw_patches
 from anymri.data.patients import Patient
+from anymri.volumes.volume import bounding_box
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,14 @@ def carved(giver: Patient, draw: MixDraw, size: Size, stride: int) -> NDArray[np
     lesion = cut(giver.shares[outermost], draw.donor.corner, size) * 2 >= stride**3
     if not lesion.any():
         return lesion
-    within = np.asarray(ndimage.distance_transform_edt(lesion))
-    level = draw.depth * float(within.max())
+    box = bounding_box(lesion, 1)  # Beyond it nothing is nearer than within.
+    within = np.asarray(ndimage.distance_transform_edt(lesion[box]))
+    level, region = draw.depth * float(within.max()), np.zeros_like(lesion)
     if level <= 0:
-        region = within > -level
+        region[box] = within > -level
     else:
-        region = np.asarray(ndimage.distance_transform_edt(~lesion)) <= level
+        box = bounding_box(lesion, math.ceil(level))
+        region[box] = np.asarray(ndimage.distance_transform_edt(~lesion[box])) <= level
     return region & (cut(giver.image, draw.donor.corner, size) != 0).any(axis=0)
 
 

@@ -92,8 +92,7 @@ def painted(palette: Palette, pairs_DHW: Tensor, target_RDHW: Tensor, brain_DHW:
         for r, ring in enumerate(rings):
             channel.addcmul_(ring, noise * within[m, healthy + r] + means[m, healthy + r])
         channels.append(_scored(_blurred(channel, float(palette.blur_M[m])), palette, m, shares_K))
-    image = torch.stack(channels).mul_(brain_DHW)
-    return torch.where((image == 0) & (brain_DHW > 0), 1 / 64, image)  # Zero is for the background alone.
+    return torch.stack(channels).mul_(brain_DHW)
 
 
 def _texture(channels: int, size: tuple[int, int, int], seed: int, device: torch.device) -> Tensor:
