@@ -12,11 +12,8 @@ of 2 mm, whole, so that network and window can be told apart. All take turns in 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import described, timed, write_json
 from torch import Tensor, nn
 
 from anymri.domain.task import GLIOMA
@@ -93,13 +91,6 @@ def whole_coarse(network: nn.Module, image: np.ndarray) -> Tensor:
     return fine[..., : extent[0], : extent[1], : extent[2]]
 
 
-def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Return wall seconds and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - cpu
-
-
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,8 +123,8 @@ def main() -> None:
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for round_ in range(given.rounds):
         for name in list(works) if round_ % 2 else reversed(works):
-            found[name].append(timed(works[name]))
-    print(f"{given.extent} voxels, {given.threads} thread(s), {platform.machine()}")
+            found[name].append(timed(works[name])[1:])
+    print(f"{'×'.join(map(str, given.extent))} voxels\n{described()}")
     print(f"{'':<28}{'M parameters':>14}{'wall s':>10}{'CPU s':>10}{'ratio CPU':>12}")
     rows = []
     for name, times in found.items():
@@ -141,8 +132,7 @@ def main() -> None:
         wall, cpu_seconds = (statistics.median(t[i] for t in times) for i in (0, 1))
         rows.append({"name": name, "parameters": sizes[name], "wall": wall, "cpu": cpu_seconds, "ratio": ratio})
         print(f"{name:<28}{sizes[name]:>14.2f}{wall:>10.2f}{cpu_seconds:>10.2f}{ratio:>12.1f}")
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"extent": list(given.extent), "rows": rows})
 
 
 if __name__ == "__main__":

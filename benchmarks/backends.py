@@ -11,15 +11,13 @@ stands apart: it makes the graph, or reads it from the cache, and compiles it. O
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from measuring import described, timed, write_json
 
 from anymri.backends import Backend, version_of, with_backend
 from anymri.engine.inference import region_logits_of
@@ -42,12 +40,11 @@ def noise(model: Model, window: tuple[int, int, int]) -> Logits:
     return np.where(brain, image, 0).astype(np.float32)
 
 
-def timed(model: Model, image: Logits, keep: tuple[bool, ...], precision: str) -> tuple[Logits, float, float]:
+def passed(model: Model, image: Logits, keep: tuple[bool, ...], precision: str) -> tuple[Logits, float, float]:
     """Return the logits of a pass, its wall seconds and its CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
     asked = precision if model.other_engine is None else "float32"
-    (logits,) = region_logits_of(model, image, keep, [keep], device=CPU, precision=asked)
-    return logits, time.perf_counter() - wall, time.process_time() - cpu
+    (logits,), wall, cpu = timed(lambda: list(region_logits_of(model, image, keep, [keep], device=CPU, precision=asked)))
+    return logits, wall, cpu
 
 
 def opened(model: Model, image: Logits, keep: tuple[bool, ...]) -> dict[str, tuple[Model, str, Logits, float]]:
@@ -56,7 +53,7 @@ def opened(model: Model, image: Logits, keep: tuple[bool, ...]) -> dict[str, tup
     for backend, precision in SIDES:
         try:
             ready = with_backend(model, backend, precision=precision)
-            logits, wall, _ = timed(ready, image, keep, precision)
+            logits, wall, _ = passed(ready, image, keep, precision)
         except UsageError as error:
             print(f"left out: {backend} {precision}: {error}")
             continue
@@ -70,7 +67,7 @@ def measured(model: Model, image: Logits, keep: tuple[bool, ...], rounds: int) -
     runs: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, (ready, precision, *_) in sides.items():
-            runs[name].append(timed(ready, image, keep, precision)[1:])
+            runs[name].append(passed(ready, image, keep, precision)[1:])
     expected = sides["torch float32"][2]
     rows = []
     for name, (*_, logits, first) in sides.items():
@@ -98,7 +95,7 @@ def main() -> None:
     modalities = model.method.task.modalities
     subset = modalities.subset(words.keep or modalities.names)
     rows = measured(model, noise(model, tuple(words.window)), subset.mask, words.rounds)
-    print(f"{model.header.name}, {subset}, window {' × '.join(map(str, words.window))}, {words.threads} threads")
+    print(f"{described()}\n{model.header.name}, {subset}, window {' × '.join(map(str, words.window))}")
     print(f"{'':<18}{'wall s':>9}{'CPU s':>9}{'× wall':>9}{'× CPU':>9}{'first s':>9}{'apart':>10}")
     for row in rows:
         print(
@@ -106,12 +103,11 @@ def main() -> None:
             f"{row['cpu_ratio']:>9.2f}{row['first_pass_seconds']:>9.2f}{row['largest_difference']:>10.1e}"
         )
     if words.json:
-        versions = {"torch": torch.__version__}
+        versions: dict[str, str] = {}
         for backend in {row["side"].split()[0] for row in rows}:
             versions |= version_of(backend)
-        machine = {"processor": platform.machine(), "kernels": torch.backends.cpu.get_cpu_capability()}
-        told = {"weights": model.header.name, "subset": str(subset), "window": list(words.window), "threads": words.threads}
-        words.json.write_text(json.dumps(told | {"machine": machine, "versions": versions, "rows": rows}, indent=2) + "\n")
+        told = {"weights": model.header.name, "subset": str(subset), "window": list(words.window)}
+        write_json(words.json, told | {"versions": versions, "rows": rows})
 
 
 if __name__ == "__main__":

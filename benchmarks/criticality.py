@@ -10,13 +10,13 @@ the same machine.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 from typing import Literal
 
 import torch
+from measuring import described, write_json
 from reference import noise_batch
 
 from anymri.data.batch import Batch
@@ -61,7 +61,7 @@ def main() -> None:
             took = seconds(method, batch, round_, twice=twice)
             if round_:  # The first warms up.
                 found[kind].append(took)
-    print(f"ccsd {given.size}, one patch of {given.edge}³, {given.rounds} steps each, {torch.get_num_threads()} thread(s)")
+    print(f"ccsd {given.size}, one patch of {given.edge}³, {given.rounds} steps each\n{described()}")
     print(f"{'criticality':<24}{'median CPU s':>14}{'ratio to cosine':>18}{'10th to 90th percentile of the ratio':>40}")
     rows = []
     for kind, times in found.items():
@@ -76,8 +76,7 @@ def main() -> None:
         }
         rows.append(row)
         print(f"{kind:<24}{row['seconds']:>14.3f}{row['ratio']:>18.3f}{f'{low:.3f} to {high:.3f}':>40}")
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"size": given.size, "edge": given.edge, "rows": rows})
 
 
 if __name__ == "__main__":

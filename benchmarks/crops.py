@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import described, timed, write_json
 
 from anymri.cohorts.phantom import write_phantoms
 from anymri.data.ahead import Fetch, Key, at_once, one_ahead
@@ -84,9 +84,7 @@ def load(folders: Sequence[Path]) -> None:
 
 def rate(pool: Executor, crop: Callable[[int], float], count: int) -> float:
     """Return crops per second."""
-    started = time.perf_counter()
-    list(pool.map(crop, range(count)))
-    return count / (time.perf_counter() - started)
+    return count / timed(lambda: list(pool.map(crop, range(count))))[1]
 
 
 def rates(folders: Sequence[Path], edge: int, *, count: int, rounds: int, workers: Sequence[int]) -> list[dict[str, Any]]:
@@ -152,10 +150,9 @@ def step_costs(run: Run, folders: Sequence[Path], *, rounds: int, steps: int) ->
                     # Of the same draws for all, so that they do the same work; the first of a turn has nothing made ahead.
                     state = replace(state, place=replace(state.place, step=round_ * (steps + 1) + number))
                     fetch = ways.get(way) or lying_there(run, supply, state.place.step)
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    make_step(state, run, supply, progress=0.5, fetch=fetch)
+                    _, wall, cpu = timed(partial(make_step, state, run, supply, progress=0.5, fetch=fetch))
                     if round_ and number:
-                        found[way].append((time.perf_counter() - wall, time.process_time() - cpu))
+                        found[way].append((wall, cpu))
     cut, augment = data_costs(run, patients, 30)
     seconds = {
         way: {"wall": statistics.median(w for w, _ in t), "cpu": statistics.median(c for _, c in t)} for way, t in found.items()
@@ -187,7 +184,7 @@ def main() -> None:
     given = parser.parse_args()
     with cases_in(given.data, given.cases) as folders:
         table = rates(folders, given.edge, count=given.crops, rounds=given.rounds, workers=given.workers)
-        print(f"crops of {given.edge}³ with {len(GLIOMA.modalities)} modalities per second, {len(folders)} cases")
+        print(f"{described()}\ncrops of {given.edge}³ with {len(GLIOMA.modalities)} modalities per second, {len(folders)} cases")
         for row in table:
             print(f"{row['from']:<8}{row['workers']:>3} {row['by']:<12}{row['crops_per_second']:>8.1f}")
         costs = {}
@@ -205,8 +202,7 @@ def main() -> None:
             for way, seconds in cost["seconds"].items():
                 longer = "".join(f"{100 * cost['longer_than_cached'][way][k]:>13.1f} %" for k in KINDS) if way != "cached" else ""
                 print(f"{way:<10}{seconds['wall']:>10.3f}{seconds['cpu']:>10.3f}{longer}")
-    if given.json:
-        given.json.write_text(json.dumps({"crops": table, "steps": costs}, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"threads_of_steps": given.threads, "crops": table, "steps": costs})
 
 
 if __name__ == "__main__":

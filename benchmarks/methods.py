@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import described, peak_mib, timed, write_json
 from reference import noise_batch
 from torch.utils.flop_counter import FlopCounterMode
-from training_step import peak_MiB
 
 from anymri.domain.task import GLIOMA
 from anymri.engine.step import back_propagate
@@ -55,18 +53,13 @@ def millions(method: Method) -> float:
 
 def cpu_seconds(work: Callable[[], None], rounds: int) -> float:
     """Return the median of CPU seconds, the first round left out."""
-    found = []
-    for _ in range(rounds + 1):
-        started = time.process_time()
-        work()
-        found.append(time.process_time() - started)
-    return statistics.median(found[1:])
+    return statistics.median([timed(work)[2] for _ in range(rounds + 1)][1:])
 
 
 def training(method: Method, edge: int, rounds: int) -> Row:
     """Return seconds and memory of a training step, a mean over the stages."""
     batch = noise_batch(edge)
-    seconds, before = [], peak_MiB()
+    seconds, before = [], peak_mib()
     for stage in method.stages:
         method.enter_stage(stage)
         generator = torch.Generator().manual_seed(0)
@@ -76,7 +69,7 @@ def training(method: Method, edge: int, rounds: int) -> Row:
             back_propagate(method, batch, progress=0.9, generator=generator, precision="bf16")
 
         seconds.append(cpu_seconds(step, rounds))
-    return {"trained": millions(method), "step": statistics.mean(seconds), "MiB_step": peak_MiB() - before}
+    return {"trained": millions(method), "step": statistics.mean(seconds), "MiB_step": peak_mib() - before}
 
 
 def inference(method: Method, window: tuple[int, int, int], rounds: int) -> Row:
@@ -92,12 +85,12 @@ def inference(method: Method, window: tuple[int, int, int], rounds: int) -> Row:
         for keep in keeps:
             method.decode(features, keep)
 
-    before = peak_MiB()
+    before = peak_mib()
     row = {"shipped": millions(method)}
     with torch.inference_mode():
         with suited_to(CPU):
             row["seconds"], row["seconds_15"] = (cpu_seconds(lambda k=keeps: segmented(k), rounds) for keeps in ([full], subsets))
-        row["MiB_15"] = peak_MiB() - before
+        row["MiB_15"] = peak_mib() - before
         for name, keeps in (("gflop", [full]), ("gflop_15", subsets)):
             with FlopCounterMode(display=False) as counter:
                 segmented(keeps)
@@ -137,17 +130,13 @@ def main() -> None:
     if given.half:
         print(json.dumps(half_of(names[0], given)))
         return
-    print(
-        f"size {given.size}, patch {given.edge}³, window {'×'.join(map(str, given.window))}, {torch.get_num_threads()} thread(s)\n"
-    )
+    print(f"{described()}\nsize {given.size}, patch {given.edge}³, window {'×'.join(map(str, given.window))}\n")
     print("| method | " + " | ".join(title for title, _ in COLUMNS.values()) + " |\n| --- |" + " ---: |" * len(COLUMNS))
     rows = {}
     for name in names:
         row = rows[name] = measured(name, given.size, given)
         print(f"| {name} | " + " | ".join(f"{row[key]:.{digits}f}" for key, (_, digits) in COLUMNS.items()) + " |", flush=True)
-    if given.json:
-        report = {"threads": os.environ.get("OMP_NUM_THREADS"), "size": given.size, "window": given.window, "methods": rows}
-        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"size": given.size, "window": given.window, "edge": given.edge, "methods": rows})
 
 
 if __name__ == "__main__":

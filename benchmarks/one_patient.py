@@ -5,10 +5,11 @@
     python benchmarks/one_patient.py CASE_FOLDER --backend torch openvino --precision float32 bf16 --rounds 3
 
 CASE_FOLDER is a BraTS folder with a reference; without it a synthetic patient of 240×240×155 is made. Seconds are from the start of
-the command to its end, imports included, files on disk to files on disk; ``first window`` is what passes before the network begins.
-Back ends and precisions take turns in every round, figures are medians; a back end that has to make a graph does so in a run before
-the first round. ``base`` has weights drawn at random with the settings of a default run: as slow as trained ones, and its Dice
-says nothing.
+the command to its end, imports included, files on disk to files on disk. ``first window`` is the whole less the steps ``predict``,
+``restore`` and ``write``: what passes before the network begins. Of onnx and openvino ``predict`` includes opening and compiling
+the graph: their ``first window`` ends before that and must not be set beside torch's. Back ends and precisions take turns in every
+round, figures are medians; a back end that has to make a graph does so in a run before the first round. ``base`` has weights drawn
+at random with the settings of a default run: as slow as trained ones, and its Dice says nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +30,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from measuring import described, held_mib, write_json
 
 from anymri.backends import BACKENDS
 from anymri.cohorts import find_cohort
@@ -86,15 +87,6 @@ def timed(command: list[str]) -> tuple[float, float, float]:
     return seconds, usage.ru_utime + usage.ru_stime, peak or usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def held_mib(process: int) -> float:
-    """Return the most MiB that a process has held so far, where Linux tells; its ru_maxrss would begin with that of its parent."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
 def measured(images: dict[str, Path], truth: np.ndarray, weights: tuple[str, Path | str | None], how: tuple[str, str]) -> Measured:
     """Return what one run took by a back end in a precision, and Dice per region."""
     name, file = weights
@@ -138,9 +130,7 @@ def main() -> None:
         found = show(study, weights, ways, given.rounds)
     wall, cpu = help_seconds()
     print(f"anymri --help: {wall:.2f} s, {cpu:.2f} CPU s (at most 0.3)")
-    if given.json:
-        rows = {"help": {"wall": wall, "cpu": cpu}, "runs": [vars(row) for row in found]}
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"help": {"wall": wall, "cpu": cpu}, "runs": [vars(row) for row in found]})
 
 
 def medians(runs: list[Measured]) -> Measured:
@@ -156,7 +146,7 @@ def show(study: Study, weights: dict[str, Path | str | None], ways: Sequence[tup
     reference = read_labels(study.labels.path)
     truth = region_bits(reference.array, GLIOMA.scheme(study.scheme), GLIOMA)
     shape = "×".join(map(str, reference.array.shape))
-    print(f"{study.name}, {shape}, on {platform.machine()}, {os.cpu_count()} cores")
+    print(f"{study.name}, {shape}\n{described()}")
     head = ("WT", "TC", "ET", "seconds", "CPU s", "first window", "read", "prepare", "predict", "restore", "write", "peak MiB")
     print(f"{'weights':<16}{'subset':<18}{'by':<18}" + "".join(f"{h:>{max(8, len(h) + 2)}}" for h in head))
     rows = []
@@ -175,6 +165,8 @@ def show(study: Study, weights: dict[str, Path | str | None], ways: Sequence[tup
                 steps = "".join(f"{row.steps.get(h, 0.0):>{max(8, len(h) + 2)}.2f}" for h in head[6:11])
                 times = f"{row.seconds:>9.2f}{row.cpu_seconds:>8.2f}{row.first_window:>14.2f}"
                 print(f"{row.weights:<16}{row.subset:<18}{row.how:<18}{values}{times}{steps}{row.peak_mib:>10.0f}", flush=True)
+    if any(way[0] != "torch" for way in ways):
+        print("first window of onnx and openvino: without opening and compiling the graph, which their predict includes")
     return rows
 
 

@@ -12,7 +12,6 @@ takes as many free cores as processes. CPU seconds of all processes are beside t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import statistics
@@ -22,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from measuring import described, write_json
 
 from anymri.cohorts.phantom import write_phantoms
 from anymri.domain.case import Split
@@ -119,12 +120,11 @@ def main() -> None:
         }
         for n, times in found.items()
     ]
-    print(f"{given.cases} cases, 15 subsets each, one core and one thread a process; the same table from all")
+    print(f"{described()}\n{given.cases} cases, 15 subsets each, one core and one thread a process; the same table from all")
     print(f"{'processes':<12}{'wall s':>10}{'CPU s':>10}{'faster':>10}")
     for row in rows:
         print(f"{row['processes']:<12}{row['seconds']:>10.1f}{row['cpu_seconds']:>10.1f}{row['faster']:>10.2f}")
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"threads_of_each": 1, "rows": rows})
 
 
 if __name__ == "__main__":

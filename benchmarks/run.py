@@ -3,22 +3,23 @@
     python benchmarks/run.py --out bench
     python benchmarks/run.py fifteen_subsets scoring --out bench
 
-For each script OUT/NAME.json holds the numbers and OUT/NAME.txt the tables; OUT/summary.md says what ran and for how long. A script
-belongs to this folder if it takes ``--json FILE`` and has defaults that need no data and a few minutes; README.md lists the goals.
+For each script OUT/NAME.json holds the numbers and OUT/NAME.txt the tables; OUT/summary.md says what ran, for how long and on
+which machine. A script belongs to this folder if it takes ``--json FILE`` and has defaults that need no data and a few minutes;
+README.md lists the goals.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from measuring import described
+
 HERE = Path(__file__).parent
-NO_SCRIPTS = {"run", "reference", "disturbances", "robustness"}  # The last needs real cases and hours.
+NO_SCRIPTS = {"run", "reference", "measuring", "disturbances", "robustness"}  # The last needs real cases and hours.
 
 
 def scripts() -> list[str]:
@@ -49,7 +50,7 @@ def main() -> None:
     if unknown := sorted(set(names) - set(scripts())):
         parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(scripts())}")
     given.out.mkdir(parents=True, exist_ok=True)
-    rows = [f"{platform.machine()}, {os.cpu_count()} cores, {platform.platform()}", "", "| benchmark | seconds | exit code |"]
+    rows = [described(), "", "| benchmark | seconds | exit code |"]
     rows.append("| --- | ---: | ---: |")
     failed = []
     for name in names:

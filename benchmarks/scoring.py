@@ -12,17 +12,14 @@ others may compute on the same machine.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import time
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import described, timed, write_json
 from scipy import ndimage
 
 from anymri.cohorts.phantom import make_patient
@@ -107,13 +104,6 @@ def by_monai(truth: Masks, spacing: Spacing, guesses: list[Masks], threads: int)
         return list(pool.map(values, pairs))
 
 
-def timed(work: Callable[[], Values]) -> tuple[Values, float, float]:
-    """Return what the work returns, its wall seconds and its CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    values = work()
-    return values, time.perf_counter() - wall, time.process_time() - cpu
-
-
 def on_grid(mask: np.ndarray, factor: int) -> np.ndarray:
     """Return a mask on a grid with as many times the voxels along each axis; -2 keeps every second one."""
     if factor < 0:
@@ -171,7 +161,7 @@ def main() -> None:
         "apart": apart,
         "growth": growth(truth, spacing, guesses),
     }
-    print(f"{row['masks']} masks, {given.rounds} rounds, {given.threads} thread(s), {platform.machine()}")
+    print(f"{row['masks']} masks, {given.rounds} rounds, {given.threads} thread(s)\n{described()}")
     print(f"{'':<12}{'wall s':>10}{'CPU s':>10}")
     for side, (wall, cpu) in seconds.items():
         print(f"{side:<12}{wall:>10.2f}{cpu:>10.2f}")
@@ -180,8 +170,7 @@ def main() -> None:
     print(f"\n{'subsets':<10}{'million voxels':>16}{'CPU s':>10}{'ms a mask':>12}")
     for grown in row["growth"]:
         print(f"{grown['subsets']:<10}{grown['voxels'] / 1e6:>16.1f}{grown['cpu_seconds']:>10.2f}{grown['ms_per_mask']:>12.1f}")
-    if given.json:
-        given.json.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, row)
 
 
 if __name__ == "__main__":
