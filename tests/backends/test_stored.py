@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from anymri.errors import UsageError, WeightsError
 
 from ..material import tiny
 
-WHOLE = GLIOMA.modalities.full
+WHOLE, OF_TWO = GLIOMA.modalities.full, GLIOMA.modalities.subset(("FLAIR", "T1c"))
 OF_THESE = "a" * 64
+SHA_OF_WEIGHTS = sha256(b"some weights").hexdigest()
 
 
 @pytest.fixture
@@ -35,10 +37,12 @@ def exported(tmp_path: Path) -> Path:
     """A folder as 'anymri export' leaves it, but for what is in its graphs."""
     folder = tmp_path / "exported"
     folder.mkdir()
-    told = {"format": FORMAT, "weights_sha256": OF_THESE, "versions": {"anymri": version("anymri")}}
+    files = {"weights.bin": b"some weights", f"{WHOLE}.onnx": b"a graph", f"{OF_TWO}.onnx": b"another graph"}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
+    told = {"format": FORMAT, "weights_sha256": OF_THESE, "versions": {"anymri": version("anymri")}, "sha256": hashes}
     (folder / "graphs.json").write_text(json.dumps(told))
-    (folder / "weights.bin").write_bytes(b"")
-    (folder / f"{WHOLE}.onnx").write_bytes(b"a graph")
     return folder
 
 
@@ -48,9 +52,18 @@ def changed(folder: Path, **fields: Any) -> None:
 
 
 def test_its_graphs_are_taken(model: Model, exported: Path) -> None:
-    folder = exported_graphs(exported, model)
-    assert folder == exported
-    assert graph_file(model, WHOLE, exported=folder) == exported / f"{WHOLE}.onnx"
+    found = exported_graphs(exported, model)
+    assert found is not None and found.folder == exported
+    assert graph_file(model, WHOLE, exported=found) == exported / f"{WHOLE}.onnx"
+
+
+def test_one_that_is_not_there_is_made_elsewhere(
+    model: Model, exported: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (exported / f"{OF_TWO}.onnx").unlink()
+    monkeypatch.setattr("anymri.backends.stored.graph_of", lambda method, keep: b"a new graph")
+    file = graph_file(model, OF_TWO, exported=exported_graphs(exported, model))
+    assert file.is_relative_to(cache) and file.read_bytes() == b"a new graph"
 
 
 def test_what_is_no_export_of_these_weights_is_left_alone(model: Model, exported: Path, tmp_path: Path) -> None:
@@ -61,7 +74,7 @@ def test_what_is_no_export_of_these_weights_is_left_alone(model: Model, exported
 
 
 def other_format(folder: Path) -> None:
-    changed(folder, format="anymri-graphs/2")
+    changed(folder, format="anymri-graphs/1")
 
 
 def other_version(folder: Path) -> None:
@@ -80,14 +93,38 @@ def without_weights(folder: Path) -> None:
     (folder / "weights.bin").unlink()
 
 
+def without_hashes(folder: Path) -> None:
+    changed(folder, sha256=None)
+
+
+def flipped(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(b"come weights")
+
+
+def truncated(folder: Path) -> None:
+    (folder / "weights.bin").write_bytes(b"some")
+
+
+def not_of_this_export(folder: Path) -> None:
+    changed(folder, sha256={})
+
+
 @pytest.mark.parametrize(
     ("change", "file", "said"),
     [
-        (other_format, "graphs.json", f"its format is anymri-graphs/2, this version of anymri reads {FORMAT}"),
+        (other_format, "graphs.json", f"its format is anymri-graphs/1, this version of anymri reads {FORMAT}"),
         (other_version, "graphs.json", f"its graphs were made by anymri 0.0.1, this is {version('anymri')}"),
         (no_version, "graphs.json", "its graphs were made by anymri None"),
         (damaged, "graphs.json", "cannot be read"),
         (without_weights, "weights.bin", "not found; graphs read their weights from it; copy it too"),
+        (without_hashes, "graphs.json", "'sha256' is None, expected a hash for each file"),
+        (
+            flipped,
+            "weights.bin",
+            f"SHA-256 is {sha256(b'come weights').hexdigest()}, graphs.json has {SHA_OF_WEIGHTS}; it was changed",
+        ),
+        (truncated, "weights.bin", f"SHA-256 is {sha256(b'some').hexdigest()}, graphs.json has {SHA_OF_WEIGHTS}; it was changed"),
+        (not_of_this_export, "weights.bin", "graphs.json has no SHA-256 of it"),
     ],
 )
 def test_what_cannot_be_used_is_refused(model: Model, exported: Path, change: Callable[[Path], None], file: str, said: str) -> None:
@@ -96,6 +133,17 @@ def test_what_cannot_be_used_is_refused(model: Model, exported: Path, change: Ca
         exported_graphs(exported, model)
     line = str(caught.value)
     assert line.startswith(f"{exported / file}: {said}") and line.endswith(AGAIN)
+
+
+def test_a_graph_in_the_place_of_another_is_refused(model: Model, exported: Path) -> None:
+    found = exported_graphs(exported, model)
+    one, other = (exported / f"{keep}.onnx" for keep in (WHOLE, OF_TWO))
+    one.write_bytes(other.read_bytes())
+    assert graph_file(model, OF_TWO, exported=found) == other  # What is not used need not be whole.
+    with pytest.raises(WeightsError) as caught:
+        graph_file(model, WHOLE, exported=found)
+    expected = f"{one}: SHA-256 is {sha256(b'another graph').hexdigest()}, graphs.json has {sha256(b'a graph').hexdigest()}; it was"
+    assert str(caught.value).startswith(expected) and str(caught.value).endswith(AGAIN)
 
 
 def test_it_is_refused_before_an_image_is_read(model: Model, exported: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,37 @@ def test_segment_takes_its_graphs_and_makes_none(
     done = run("segment", "--t1c", images["t1c"], "--weights", exported, "--backend", "onnx", "--out", tmp_path / "out")
     assert done.code == 0, done.err
     assert not list(cache.rglob("*.onnx"))
+
+
+def other_bits(folder: Path) -> Path:
+    file = folder / "weights.bin"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(content)
+    return file
+
+
+def cut_short(folder: Path) -> Path:
+    file = folder / "weights.bin"
+    file.write_bytes(file.read_bytes()[:-100])
+    return file
+
+
+def swapped(folder: Path) -> Path:
+    file = folder / "T1c.onnx"
+    file.write_bytes((folder / "FLAIR.onnx").read_bytes())
+    return file
+
+
+@pytest.mark.parametrize("change", [other_bits, cut_short, swapped])
+def test_segment_refuses_what_was_altered(
+    exported: Path, change: Callable[[Path], Path], run: Any, images: dict[str, Path], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    file = change(copy)
+    done = run("segment", "--t1c", images["t1c"], "--weights", copy, "--backend", "onnx", "--out", tmp_path / "out")
+    assert done.code == 2 and len(done.err.splitlines()) == 1 and not (tmp_path / "out").exists()
+    assert done.err.startswith(f"error: {file}: SHA-256 is ") and "export the weights again" in done.err
 
 
 def test_the_example_on_its_page_runs(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:

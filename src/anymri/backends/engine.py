@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anymri.backends.runtimes import Session, onnx_session, onnxruntime, openvino, openvino_session
-from anymri.backends.stored import AGAIN, exported_graphs, graph_file
+from anymri.backends.stored import AGAIN, Exported, exported_graphs, graph_file
 from anymri.domain.modality import Subset
 from anymri.engine.model import Model
 from anymri.errors import UsageError
@@ -113,16 +113,16 @@ def with_backend(model: Model, backend: Backend, *, precision: str = "auto", exp
     there = model.other_engine
     if isinstance(there, GraphEngine) and (there.backend, there.precision) == (backend, precision):
         return model
-    exported = None if exported is None else exported_graphs(exported, model)
+    taken = None if exported is None else exported_graphs(exported, model)
     opened = onnx_session if backend == "onnx" else partial(openvino_session, precision=precision)
-    engine = GraphEngine(model.method, backend, precision, lambda keep: _opened(model, keep, opened, exported))
+    engine = GraphEngine(model.method, backend, precision, lambda keep: _opened(model, keep, opened, taken))
     return replace(model, other_engine=engine)
 
 
-def _opened(model: Model, keep: Subset, opened: Callable[[Path], Session], exported: Path | None) -> Session:
+def _opened(model: Model, keep: Subset, opened: Callable[[Path], Session], exported: Exported | None) -> Session:
     file = graph_file(model, keep, exported=exported)
     try:
         return opened(file)
     except ValueError as error:
-        advice = AGAIN if file.parent == exported else "remove it, so that it is made again"
+        advice = AGAIN if exported is not None and file.parent == exported.folder else "remove it, so that it is made again"
         raise UsageError(f"{file}: is no graph that can be used ({error}); {advice}") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anymri.backends.graphs import IMAGE, LOGITS, NOTE, OPSET, graph_of
-from anymri.backends.stored import FORMAT, MANIFEST, SHARED, file_name
+from anymri.backends.stored import FORMAT, MANIFEST, SHARED, file_name, sha256_of
 from anymri.domain.modality import Subset
 from anymri.engine.model import Model, read_model
 from anymri.trust.record import copy_weights
@@ -35,7 +35,8 @@ def write_graphs(weights: Path, out: Path) -> None:
         subsets = model.method.supports()
         with closing(_Shared(part / SHARED)) as shared:
             outputs = [shared.write(part / file_name(keep), graph_of(model.method, keep.mask)) for keep in subsets][-1]
-        write_json(part / MANIFEST, _manifest(model, subsets, outputs))
+        hashes = {name: sha256_of(part / name) for name in (SHARED, *map(file_name, subsets))}
+        write_json(part / MANIFEST, _manifest(model, subsets, outputs) | {"sha256": hashes})
         write_text(part / "README.md", _page(model, subsets, outputs))
 
 
