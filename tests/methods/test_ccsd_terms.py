@@ -17,7 +17,7 @@ from anymri.methods import ccsd as module
 from anymri.methods.ccsd import CCSD, Features
 from anymri.nn.leaves import Leaves
 
-from ..material import back_propagated, made_batch, task_with, tiny
+from ..material import back_propagated, held_by_graphs, made_batch, task_with, tiny
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -245,3 +245,16 @@ def test_what_students_leave_is_summed_in_single_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found = list(halves(ccsd()))
     assert len(found) >= 8 and set(found) == {torch.float32}
+
+
+@pytest.mark.parametrize("distilled", ["fused", "shared"])
+def test_memory_does_not_grow_with_the_number_of_students(monkeypatch: pytest.MonkeyPatch, distilled: str) -> None:
+    """What graphs hold when a student is handed out: as much for the last of ten as for the first, and for the only one."""
+    pairs = [(torch.tensor([[m in kept for m in range(5)]]), torch.tensor([True])) for kept in combinations(range(5), 2)]
+    held = {}
+    for number in (1, len(pairs)):
+        monkeypatch.setattr(module, "students_of", lambda present, generator, number=number: pairs[:number])
+        held[number] = held_by_graphs(ccsd(task_with(5), distilled=distilled), made_batch(task_with(5), size=1))
+    assert len(held[10]["hmsd"]) == 10 and held[1]["hmsd"][0] > 0
+    assert set(held[10]["hmsd"]) == set(held[1]["hmsd"])
+    assert held[10]["dmcd"] == held[1]["dmcd"] and held[10]["encoders"] == held[1]["encoders"]
