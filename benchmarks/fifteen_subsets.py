@@ -3,29 +3,34 @@
     python benchmarks/fifteen_subsets.py --json fifteen_subsets.json
     python benchmarks/fifteen_subsets.py --size base --window 96 112 96 --rounds 3 --threads 2
 
-Two references (benchmarks/reference.py): passes that run every encoder, and passes that run those of kept modalities. The sides
-take turns in one run; CPU seconds stand beside wall seconds, since others may compute on the same machine. Memory is the peak of a
-process of its own above that of one that only holds network and image. One subset of k modalities, nothing else at hand, is shown
-against k; growth.py has the rest.
+Two references (benchmarks/reference.py): passes that run every encoder, and passes that run those of kept modalities. A third side
+is the package with torch's own kernels, as the references have them: what encoding once gives by itself. The sides take turns in
+one run; CPU seconds stand beside wall seconds, since others may compute on the same machine. All keep freed memory for the next
+tensor while they are timed, so that none loses time by it. Memory is what a process of its own held at most above what it held
+before, network and image included; the plain pass gives freed memory back there, as plain programs do. One subset of k
+modalities, nothing else at hand, is shown against k; growth.py has the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from measuring import described, peak_mib, timed, write_json
 from reference import logits_of_all_encoders, logits_of_kept_encoders
 
 from anymri.domain.modality import Modality, ModalitySet, subsets
@@ -36,7 +41,8 @@ from anymri.engine.run import Window
 from anymri.methods.ccsd import CCSD, CCSDConfig
 from anymri.nn.processor import keep_memory
 
-SIDES = ("anymri", "all encoders", "kept encoders")
+OURS, ONCE, ALL, KEPT = SIDES = ("anymri", "torch's kernels", "all encoders", "kept encoders")
+PLAIN, FULL, FIFTEEN = "one plain pass", "full set", "all subsets"  # Whose memory is measured.
 Extent = tuple[int, int, int]
 Logits = list[np.ndarray]
 
@@ -49,11 +55,12 @@ class Setting:
     absent: str
     extent: Extent
     modalities: int = len(GLIOMA.modalities)
+    skips: str = CCSDConfig().skips
 
     def model(self) -> Model:
         """Return the network, freshly initialised, that takes the whole extent as one window of the full grid."""
         torch.manual_seed(0)
-        config = CCSDConfig.sized(self.size).model_copy(update={"absent": self.absent, "skips": "fused"})  # type: ignore[arg-type]
+        config = CCSDConfig.sized(self.size).model_copy(update={"absent": self.absent, "skips": self.skips})  # type: ignore[arg-type]
         method = config.build(task_of(self.modalities)).eval()
         header = WeightsHeader(name="noise", method="ccsd", config={}, task="noise", window=Window(stride=1, size=self.extent))
         return Model(method, header)
@@ -78,6 +85,12 @@ def by_anymri(model: Model, image: np.ndarray, keeps: Sequence[tuple[bool, ...]]
     return list(region_logits_of(model, image, present, keeps, device=torch.device("cpu")))
 
 
+def by_torch_kernels(model: Model, image: np.ndarray, keeps: Sequence[tuple[bool, ...]]) -> Logits:
+    """Return the same, encoded once too, by the kernels that torch chooses."""
+    with patch("anymri.engine.inference.suited_to", lambda device: nullcontext()):
+        return by_anymri(model, image, keeps)
+
+
 @torch.inference_mode()
 def by_passes(model: Model, image: np.ndarray, keeps: Sequence[tuple[bool, ...]], *, skip_absent: bool) -> Logits:
     """Return the same by a full forward pass each."""
@@ -89,20 +102,15 @@ def by_passes(model: Model, image: np.ndarray, keeps: Sequence[tuple[bool, ...]]
 
 def work_of(side: str, model: Model, image: np.ndarray, keeps: Sequence[tuple[bool, ...]]) -> Callable[[], Logits]:
     """Return what computes the logits of all subsets on one side."""
-    if side == SIDES[0]:
+    if side == OURS:
         return lambda: by_anymri(model, image, keeps)
-    return lambda: by_passes(model, image, keeps, skip_absent=side == SIDES[2])
-
-
-def timed(work: Callable[[], Logits]) -> tuple[Logits, float, float]:
-    """Return what the work returns, its wall seconds and its CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
-    return found, time.perf_counter() - wall, time.process_time() - cpu
+    if side == ONCE:
+        return lambda: by_torch_kernels(model, image, keeps)
+    return lambda: by_passes(model, image, keeps, skip_absent=side == KEPT)
 
 
 def ratios(setting: Setting, rounds: int) -> dict[str, object]:
-    """Return seconds of each side, ratios to ours within each round, and how far the logits are apart."""
+    """Return seconds of each side, ratios to ours and to encoding once alone within each round, and how far logits are apart."""
     model, image, keeps = setting.model(), setting.image(), setting.keeps()
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     apart = 0.0
@@ -114,15 +122,16 @@ def ratios(setting: Setting, rounds: int) -> dict[str, object]:
             found[side], wall, cpu = timed(work_of(side, model, image, keeps))
             seconds[side].append((wall, cpu))
         for side in SIDES[1:]:
-            apart = max(apart, *(float(np.abs(a - b).max()) for a, b in zip(found[SIDES[0]], found[side], strict=True)))
+            apart = max(apart, *(float(np.abs(a - b).max()) for a, b in zip(found[OURS], found[side], strict=True)))
     rows: dict[str, object] = {"apart": apart, "subsets": len(keeps)}
     for side in SIDES:
-        pairs = [(theirs[i] / ours[i]) for ours, theirs in zip(seconds[SIDES[0]], seconds[side], strict=True) for i in (0, 1)]
         rows[side] = {
-            "wall": statistics.median(w for w, _ in seconds[side]),
-            "cpu": statistics.median(c for _, c in seconds[side]),
-            "ratio_wall": statistics.median(pairs[::2]),
-            "ratio_cpu": statistics.median(pairs[1::2]),
+            "wall": _middle(seconds[side], 0),
+            "cpu": _middle(seconds[side], 1),
+            "ratio_wall": _ratio(seconds[side], seconds[OURS], 0),
+            "ratio_cpu": _ratio(seconds[side], seconds[OURS], 1),
+            "ratio_wall_once": _ratio(seconds[side], seconds[ONCE], 0),
+            "ratio_cpu_once": _ratio(seconds[side], seconds[ONCE], 1),
         }
     return rows
 
@@ -131,15 +140,15 @@ def per_modality(setting: Setting, rounds: int) -> list[dict[str, float]]:
     """Return seconds of one subset of k modalities, nothing else at hand, and of its plain pass."""
     model, image = setting.model(), setting.image()
     counts = range(1, setting.modalities + 1)
-    taken: dict[tuple[str, int], list[tuple[float, float]]] = {(side, k): [] for k in counts for side in SIDES[:2]}
+    taken: dict[tuple[str, int], list[tuple[float, float]]] = {(side, k): [] for k in counts for side in (OURS, ALL)}
     for round_ in range(rounds):
         for side, k in taken if round_ % 2 else reversed(taken):
             keep = (True,) * k + (False,) * (setting.modalities - k)
             taken[side, k].append(timed(work_of(side, model, image, [keep]))[1:])
     rows = []
     for k in counts:
-        ours, plain = taken[SIDES[0], k], taken[SIDES[1], k]
-        ratio = statistics.median(p[1] / o[1] for o, p in zip(ours, plain, strict=True))
+        ours, plain = taken[OURS, k], taken[ALL, k]
+        ratio = _ratio(plain, ours, 1)
         rows.append({"k": k, "wall": _middle(ours, 0), "cpu": _middle(ours, 1), "plain_cpu": _middle(plain, 1), "ratio_cpu": ratio})
     return rows
 
@@ -148,50 +157,55 @@ def _middle(values: Sequence[tuple[float, float]], which: int) -> float:
     return statistics.median(v[which] for v in values)
 
 
+def _ratio(values: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]], which: int) -> float:
+    return statistics.median(v[which] / o[which] for v, o in zip(values, others, strict=True))
+
+
 # Memory: each measured in a process of its own.
 
 
 def child(setting: Setting, what: str) -> dict[str, float]:
-    """Return wall and CPU seconds and MiB above idle of "one pass", "full set" or "fifteen" (all subsets), with as many threads."""
-    words = ["--child", what, "--size", setting.size, "--absent", setting.absent, "--modalities", str(setting.modalities)]
-    command = [sys.executable, __file__, *words, "--window", *map(str, setting.extent), "--threads", str(torch.get_num_threads())]
+    """Return wall and CPU seconds and MiB of PLAIN, FULL or FIFTEEN above what was held before, with as many threads."""
+    words = ["--child", what, "--size", setting.size, "--absent", setting.absent, "--skips", setting.skips]
+    words += ["--modalities", str(setting.modalities), "--window", *map(str, setting.extent)]
+    command = [sys.executable, __file__, *words, "--threads", str(torch.get_num_threads())]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def peak_mib() -> float:
-    """Return the most memory that this process has held, without what the one that started it held."""
+def settled_mib() -> float:
+    """Return MiB that this process holds once what is free was given back; its peak is counted from here on."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    peak = Path("/proc/self/clear_refs")
+    if peak.is_file():  # Imports may have taken more than is held now, and would hide as much.
+        peak.write_text("5")
     status = Path("/proc/self/status")
-    if status.is_file():  # ru_maxrss of a new process begins with that of its parent.
-        return float(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    if not status.is_file():
+        return peak_mib()
+    return next(int(line.split()[1]) / 2**10 for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
 
 def inchild(setting: Setting, what: str) -> None:
     """Do one thing and print its seconds and by how much the process grew, as JSON."""
     model, image, keeps = setting.model(), setting.image(), setting.keeps()
     small = replace(setting, extent=(16, 16, 16))
-    work_of(SIDES[0], small.model(), small.image(), keeps[-1:])()  # What torch allocates once.
-    idle = peak_mib()
-    if what == "one pass":
-        work = work_of(SIDES[1], model, image, keeps[-1:])
-    else:
-        work = work_of(SIDES[0], model, image, keeps if what == "fifteen" else keeps[-1:])
+    work_of(ALL if what == PLAIN else OURS, small.model(), small.image(), keeps[-1:])()  # What torch allocates once.
+    wanted = keeps if what == FIFTEEN else keeps[-1:]
+    before = settled_mib()
     started, cpu = time.perf_counter(), time.process_time()
-    if what == "one pass":
-        work()
+    if what == PLAIN:
+        work_of(ALL, model, image, wanted)()
     else:  # One after the other, as the package hands them out: nobody holds all of them.
-        present = (True,) * setting.modalities
-        wanted = keeps if what == "fifteen" else keeps[-1:]
-        for _ in region_logits_of(model, image, present, wanted, device=torch.device("cpu")):
+        for _ in region_logits_of(model, image, (True,) * setting.modalities, wanted, device=torch.device("cpu")):
             pass
-    grown = peak_mib() - idle
+    grown = peak_mib() - before
     took = {"wall": time.perf_counter() - started, "cpu": time.process_time() - cpu}
     print(json.dumps({**took, "MiB": grown}))
 
 
 def memory(setting: Setting) -> dict[str, float]:
-    """Return MiB above the idle process: one plain pass, our full set, our fifteen subsets."""
-    return {what: child(setting, what)["MiB"] for what in ("one pass", "full set", "fifteen")}
+    """Return MiB above what was held before: one plain pass, our full set, all our subsets."""
+    return {what: child(setting, what)["MiB"] for what in (PLAIN, FULL, FIFTEEN)}
 
 
 def main() -> None:
@@ -203,17 +217,18 @@ def main() -> None:
     parser.add_argument("--modalities", type=int, default=len(GLIOMA.modalities))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--skips", choices=("shared", "fused"), default=CCSDConfig().skips)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    keep_memory()
+    if given.child != PLAIN:  # No plain program does so.
+        keep_memory()
     torch.set_num_threads(given.threads)
-    setting = Setting(given.size, given.absent, tuple(given.window), given.modalities)
+    setting = Setting(given.size, given.absent, tuple(given.window), given.modalities, given.skips)
     if given.child:
         inchild(setting, given.child)
         return
     result: dict[str, object] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "setting": vars(setting),
         "threads": given.threads,
         "ratios": ratios(setting, given.rounds),
@@ -221,24 +236,28 @@ def main() -> None:
         "per_modality": per_modality(setting, given.rounds),
     }
     show(result)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, result)
 
 
 def show(result: dict[str, object]) -> None:
     """Print all that was measured."""
-    print(f"{result['setting']}, {result['threads']} thread(s), {result['machine']}")
+    print(f"{result['setting']}, {described()}")
     found = result["ratios"]
     assert isinstance(found, dict)
-    print(f"{'':<16}{'wall s':>10}{'CPU s':>10}{'ratio wall':>12}{'ratio CPU':>12}")
+    print(f"{'':<36}{'times anymri':>24}{'times encoding once alone':>28}")
+    print(f"{'':<16}{'wall s':>10}{'CPU s':>10}{'wall':>12}{'CPU':>12}{'wall':>16}{'CPU':>12}")
     for side in SIDES:
         row = found[side]
-        print(f"{side:<16}{row['wall']:>10.2f}{row['cpu']:>10.2f}{row['ratio_wall']:>12.2f}{row['ratio_cpu']:>12.2f}")
+        ours, once = (f"{row['ratio_wall' + of]:>12.2f}{row['ratio_cpu' + of]:>12.2f}" for of in ("", "_once"))
+        print(f"{side:<16}{row['wall']:>10.2f}{row['cpu']:>10.2f}{ours}    {once}")
+    print(f"{ONCE}: the package without the kernels that suit a processor, so that encoding once is all that it gains by")
     print(f"largest difference of any logit: {found['apart']:.1e} (at most 1e-4); asked for: ratios 4.5 and 2.5")
     peaks = result["memory"]
     assert isinstance(peaks, dict)
     text = ", ".join(f"{what} {peak:.0f}" for what, peak in peaks.items())
-    print(f"MiB above idle: {text}; fifteen / one plain pass {peaks['fifteen'] / peaks['one pass']:.2f} (at most 1.5)")
+    plain, full = (peaks[FIFTEEN] / peaks[what] for what in (PLAIN, FULL))
+    print(f"MiB above what was held before: {text}")
+    print(f"all subsets / one plain pass {plain:.2f} (at most 1.5), / our full set {full:.2f}")
     for row in result["per_modality"]:  # type: ignore[attr-defined]
         print("one subset" + "".join(f"{k:>12} {v:<9.4g}" for k, v in row.items()))
 
