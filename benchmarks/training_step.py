@@ -3,24 +3,25 @@
     OMP_NUM_THREADS=1 python benchmarks/training_step.py --size base --edge 64
 
 The reference (reference.py) is what published programs do: the same layers in float32 and contiguous, every student a pass of its
-own through all encoders, all terms summed and back-propagated at once. Ours is what `anymri train` runs, in float32 and in bf16.
-Steps alternate in one run and draw the same subsets. Memory is the peak of a process that makes one step, beyond what it
-held before.
+own through all encoders, all terms summed and back-propagated at once. Ours is what `anymri train` runs, in float32 and in bf16,
+but for `keep_memory`: steps alternate in one process, where it would serve both sides, so neither has it. They draw the same
+subsets. Gradients are compared with the reference's and with those that the reference leaves with its layers in float64. Memory is
+the peak of a process that makes one step, beyond what it held before.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
-import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
+from measuring import described, peak_mib, timed, write_json
 from reference import class_logits, decoded, encoded, noise_batch, slots
 from torch import Tensor
 
@@ -72,22 +73,31 @@ def our_step(method: CCSD, batch: Batch, seed: int, precision: str = "float32") 
     back_propagate(method, batch, progress=0.5, generator=torch.Generator().manual_seed(seed), precision=precision)
 
 
-def method_of(size: Size, kind: str) -> CCSD:
+def method_of(config: CCSDConfig, kind: str) -> CCSD:
     """Return the network in the layout of its kind; the weights are those of seed 0."""
     torch.manual_seed(0)
-    network = CCSDConfig.sized(size).build(GLIOMA)
+    network = config.build(GLIOMA)
     return network if kind == REFERENCE else network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
-def made(method: CCSD, batch: Batch, seed: int, kind: str) -> float:
-    """Make a step of a kind; return its CPU seconds."""
+def made(method: CCSD, batch: Batch, seed: int, kind: str) -> tuple[float, float]:
+    """Make a step of a kind; return its wall and its CPU seconds."""
     method.zero_grad(set_to_none=True)
-    started = time.process_time()
     if kind == REFERENCE:
-        reference_step(method, batch, seed)
+        _, wall, cpu = timed(lambda: reference_step(method, batch, seed))
     else:
-        our_step(method, batch, seed, "bf16" if kind == BF16 else "float32")
-    return time.process_time() - started
+        _, wall, cpu = timed(lambda: our_step(method, batch, seed, "bf16" if kind == BF16 else "float32"))
+    return wall, cpu
+
+
+def exact(config: CCSDConfig, batch: Batch, seed: int) -> CCSD:
+    """Return the network with what the reference's step leaves at its weights if all layers compute in float64.
+
+    Losses are the package's, which take logits in float32: next to the layers' their rounding is nothing.
+    """
+    method = method_of(config, REFERENCE).double()
+    reference_step(method, replace(batch, image_BMDHW=batch.image_BMDHW.double()), seed)
+    return method
 
 
 def apart(one: CCSD, other: CCSD) -> float:
@@ -104,21 +114,41 @@ def peak_of_a_process(words: list[str]) -> float:
     return float(output.stdout)
 
 
-def peak_MiB() -> float:
-    """Return the most memory that this process has held. Linux alone; getrusage would count what its parent held."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
-
-
 def measure_memory(size: Size, edge: int, kind: str, students: int) -> None:
     """Make one step and print the MiB it took beyond what was there; with only so many students, if asked."""
     if students:
         subsets = [torch.tensor([[b >> m & 1 == 1 for m in range(4)]]) for b in (3, 5, 6, 9, 10, 12)]
         ccsd.students_of = lambda present, generator: [(s, present[:, 0]) for s in subsets[:students]]
-    method, batch = method_of(size, kind), noise_batch(edge)
-    before = peak_MiB()
+    method, batch = method_of(CCSDConfig.sized(size), kind), noise_batch(edge)
+    before = peak_mib()
     made(method, batch, 1, kind)
-    print(peak_MiB() - before)
+    print(peak_mib() - before)
+
+
+def measure_steps(config: CCSDConfig, batch: Batch, rounds: int) -> list[dict[str, Any]]:
+    """Return, for each kind, the medians of its seconds, how many times faster it is, and how far its last gradients are apart."""
+    methods = {kind: method_of(config, kind) for kind in KINDS}
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for round_ in range(rounds + 1):
+        for kind in KINDS if round_ % 2 else reversed(KINDS):
+            took = made(methods[kind], batch, round_, kind)
+            if round_:  # The first warms up.
+                found[kind].append(took)
+    finest = exact(config, batch, rounds)
+    rows: list[dict[str, Any]] = []
+    for kind in KINDS:
+        pairs = zip(found[REFERENCE], found[kind], strict=True)
+        ratios = [(r_wall / wall, r_cpu / cpu) for (r_wall, r_cpu), (wall, cpu) in pairs]
+        rows.append(
+            {
+                "kind": kind,
+                **dict(zip(("wall_s", "cpu_s"), map(statistics.median, zip(*found[kind], strict=True)), strict=True)),
+                **dict(zip(("faster_wall", "faster_cpu"), map(statistics.median, zip(*ratios, strict=True)), strict=True)),
+                "apart_from_reference": apart(methods[kind], methods[REFERENCE]),
+                "apart_from_float64": apart(methods[kind], finest),
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -134,30 +164,20 @@ def main() -> None:
     if given.memory_of:
         measure_memory(given.size, given.edge, given.memory_of, given.students)
         return
-    methods, batch = {kind: method_of(given.size, kind) for kind in KINDS}, noise_batch(given.edge)
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for round_ in range(given.rounds + 1):
-        for kind in KINDS if round_ % 2 else reversed(KINDS):
-            took = made(methods[kind], batch, round_, kind)
-            if round_:  # The first warms up.
-                found[kind].append(took)
     words = ["--size", given.size, "--edge", str(given.edge)]
-    print(f"ccsd {given.size}, one patch of {given.edge}³, {given.rounds} steps each, {torch.get_num_threads()} thread(s)")
-    print(f"{'':<16}{'CPU s':>8}{'times faster':>14}{'peak MiB':>10}{'of reference':>14}{'gradients apart':>17}")
-    rows = []
-    for kind in KINDS:
-        faster = statistics.median(r / t for r, t in zip(found[REFERENCE], found[kind], strict=True))
-        memory = peak_of_a_process([*words, "--memory-of", kind])
-        row = {"kind": kind, "seconds": statistics.median(found[kind]), "faster": faster, "MiB": memory}
-        row["gradients_apart"] = apart(methods[kind], methods[REFERENCE])
-        rows.append(row)
-        share = f"{memory / rows[0]['MiB']:.2f}"  # type: ignore[operator]
-        print(f"{kind:<16}{row['seconds']:>8.2f}{faster:>14.2f}{memory:>10.0f}{share:>14}{row['gradients_apart']:>17.1e}")
+    print(f"ccsd {given.size}, one patch of {given.edge}³, {given.rounds} steps each\n{described()}")
+    rows = measure_steps(CCSDConfig.sized(given.size), noise_batch(given.edge), given.rounds)
+    heads = ("wall s", "times faster", "CPU s", "times faster", "peak MiB", "of reference", "apart from it", "apart from float64")
+    print(f"{'':<16}" + "".join(f"{head:>{len(head) + 2}}" for head in heads))
+    for row in rows:
+        row["MiB"] = peak_of_a_process([*words, "--memory-of", row["kind"]])
+        cells = [f"{row[name]:.2f}" for name in ("wall_s", "faster_wall", "cpu_s", "faster_cpu")]
+        cells += [f"{row['MiB']:.0f}", f"{row['MiB'] / rows[0]['MiB']:.2f}"]
+        cells += [f"{row[name]:.2e}" for name in ("apart_from_reference", "apart_from_float64")]
+        print(f"{row['kind']:<16}" + "".join(f"{cell:>{len(head) + 2}}" for head, cell in zip(heads, cells, strict=True)))
     by_students = {n: peak_of_a_process([*words, "--memory-of", BF16, "--students", str(n)]) for n in (1, 4, 6)}
     print("peak MiB in bf16 with " + ", ".join(f"{n} students {peak:.0f}" for n, peak in by_students.items()))
-    if given.json:
-        report = {"threads": os.environ.get("OMP_NUM_THREADS"), "steps": rows, "MiB_by_students": by_students}
-        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, {"steps": rows, "MiB_by_students": by_students})
 
 
 if __name__ == "__main__":
