@@ -16,6 +16,7 @@ from typing import NoReturn
 from anymri.errors import InterruptedWork
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+KEPT = "nothing that was finished is lost"
 BOUNCE = 1.0  # Seconds within which a second Ctrl-C is the first one, passed on: torchrun sends it to processes that have it.
 
 
@@ -24,6 +25,7 @@ class _Watch:
     """What has been asked for since signals are watched."""
 
     advice: str
+    kept: str = KEPT
     asked: int = 0
     since: float = 0.0
     deferred: bool = False
@@ -55,7 +57,7 @@ def heeding(advice: str) -> Iterator[None]:
             return
         watch.asked, watch.since = number, now
         if not watch.deferred:
-            stop(number, "nothing that was finished is lost")
+            stop(number, watch.kept)
         if number == signal.SIGINT and leads():
             os.write(2, b"\nstopping after this step; Ctrl-C again stops at once\n")
 
@@ -67,6 +69,20 @@ def heeding(advice: str) -> Iterator[None]:
         _WATCH.reset(token)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def keeping(what: str) -> Iterator[None]:
+    """Say something else than ``KEPT`` of what is left when a signal ends the block."""
+    watch = _WATCH.get()
+    if watch is None:
+        yield
+        return
+    before, watch.kept = watch.kept, what
+    try:
+        yield
+    finally:
+        watch.kept = before
 
 
 @contextmanager
@@ -82,7 +98,7 @@ def deferred() -> Iterator[None]:
     finally:
         watch.deferred = False
     if watch.asked:
-        stop(watch.asked, "nothing that was finished is lost")
+        stop(watch.asked, watch.kept)
 
 
 def asked() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from anymri.engine.interruption import keeping
 from anymri.errors import UsageError
 from anymri.export.bundle import write_bundle
 from anymri.export.graphs import write_graphs
@@ -28,7 +29,8 @@ def export(weights: Path, format: str, out: Path) -> None:
         raise UsageError(f"format '{format}' is unknown; expected one of {', '.join(FORMATS)}")
     if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):  # No name: where one is.
         raise UsageError(f"{out}: is there already; choose a new folder")
-    FORMATS[format](weights, out)
+    with keeping("nothing was written, an export starts from the beginning"):
+        FORMATS[format](weights, out)
 
 
 __all__ = ["FORMATS", "export"]
