@@ -3,34 +3,37 @@
     python benchmarks/growth.py --json bench/growth.json --figures docs/figures
 
 Every point is a process of its own on one thread: CPU seconds, and the most memory that it held. Voxels and modalities: a window
-of noise, its answer for the full set and its answers for all subsets; memory is above what the idle process takes. Cases:
-``anymri evaluate`` and ``anymri segment --cohort`` over synthetic patients, from start to end. Processes: the same evaluation by
-one process and by two, a core each; what grows is cases per second of wall time, and the memory of all.
+of noise, its answer for the full set and its answers for all subsets, in a process that has begun: imports and first calls are not
+counted, and memory is above what was held before. Cases: ``anymri evaluate`` and ``anymri segment --cohort`` over synthetic
+patients, less what the same imports and reading of the weights take without any case. Processes: the same evaluation by one process
+and by two, a core each, start-up included; what grows is cases per second of wall time, and the memory of all.
 
-An exponent is the slope of a line through the points on logarithmic axes: 1 is linear, 2 quadratic. M modalities have 2^M − 1
-subsets, so the time for all of them cannot grow linearly; that of one of them can. Sizes take turns: up in one round, down in
-the next.
+An exponent is the slope of a line through the points on logarithmic axes: 1 is linear, 2 quadratic. What does not depend on the
+size would lower it, hence is subtracted first; points that are then too small to tell are left out, and hollow in the plots. What
+each further case or modality adds needs no such subtraction and stands beside it. M modalities have 2^M − 1 subsets, so the time
+for all of them cannot grow linearly; that of one of them can. Sizes take turns: up in one round, down in the next.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from fifteen_subsets import Setting, child
-from one_patient import held_mib
+from fifteen_subsets import FIFTEEN, Setting, child
+from fifteen_subsets import FULL as ALONE
+from measuring import described, held_mib, write_json
 from processes import begun, gather
 
 from anymri.cohorts.phantom import write_phantoms
@@ -45,7 +48,15 @@ NAMES = {
     "cases": "cases",
     "processes": "processes, one thread each",
 }
-UNITS = {"cpu": "CPU seconds, one thread", "MiB": "peak memory (MiB)", "cases_per_second": "cases per second, wall time"}
+UNITS = {
+    "cpu": "CPU seconds, one thread",
+    "MiB": "peak memory (MiB)",
+    "cases_per_second": "cases per second, wall time",
+}
+LEAST = {"cpu": 0.05, "MiB": 16.0}  # Below it a value says more of the allocator, the clock and single calls than of the size.
+FURTHER = {"cases": "case", "modalities": "modality"}  # What is counted one by one.
+COSTS = ("cpu", "MiB")
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c")
 Point = dict[str, float]
 
 
@@ -56,11 +67,32 @@ class Growth:
     axis: str
     series: str
     points: list[Point]
+    start: Point = field(default_factory=dict)  # What was subtracted.
+    least: Point = field(default_factory=lambda: dict(LEAST))  # Of each quantity, what is large enough to be fitted.
+
+    def told(self, quantity: str) -> list[Point]:
+        """Return the points that are large enough to be fitted."""
+        return [p for p in self.points if p[quantity] > 0 and p[quantity] >= self.least.get(quantity, 0.0)]
 
     def exponent(self, quantity: str) -> float:
-        """Return the slope on logarithmic axes; NaN if a value is none that has a logarithm."""
-        x, y = (np.array([point[name] for point in self.points]) for name in ("x", quantity))
-        return float(np.polyfit(np.log(x), np.log(y), 1)[0]) if len(x) > 1 and (y > 0).all() else float("nan")
+        """Return the slope on logarithmic axes; NaN if fewer than two points, or less than half of them, are large enough."""
+        told = self.told(quantity)
+        if len(told) < 2 or len(told) < len(self.points) / 2:
+            return float("nan")
+        x, y = (np.array([point[name] for point in told]) for name in ("x", quantity))
+        return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+    def further(self, quantity: str) -> list[tuple[float, float]]:
+        """Return (x, what each further one added up to there) between sizes that follow each other; no start-up is in it."""
+        pairs = zip(self.points, self.points[1:], strict=False)
+        return [(b["x"], (b[quantity] - a[quantity]) / (b["x"] - a["x"])) for a, b in pairs]
+
+    def verdict(self, quantity: str) -> str:
+        """Return what the exponent says in words; nothing of what is no cost."""
+        exponent = self.exponent(quantity)
+        if math.isnan(exponent):
+            return "too small to tell"
+        return "more than linear" if quantity in COSTS and exponent > 1.05 else ""
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -85,7 +117,7 @@ def grown(axis: str, series: str, sizes: Sequence[int], rounds: int, measure: Ca
 def of_windows(setting: Setting, edges: Sequence[int], modalities: Sequence[int], rounds: int) -> list[Growth]:
     """Return growth with voxels and with modalities: one answer, all of them, and each of all."""
     found: list[Growth] = []
-    for series, what in ((FULL, "full set"), (ALL, "fifteen")):
+    for series, what in ((FULL, ALONE), (ALL, FIFTEEN)):
 
         def of_edge(edge: int, what: str = what) -> Point:
             return {"x": float(edge**3), **child(replace(setting, extent=(edge, edge, edge)), what)}
@@ -101,6 +133,12 @@ def of_windows(setting: Setting, edges: Sequence[int], modalities: Sequence[int]
 
 
 # Commands over cases
+
+EVALUATE = "import anymri.cli, anymri.cli.evaluate, anymri.engine.evaluation, anymri.volumes.store"
+SEGMENT = """import jinja2
+import anymri.cli, anymri.cli.segment, anymri.segment.cohort, anymri.report.patient
+from anymri.report.preview import load_plotting
+load_plotting()"""
 
 
 def finished(running: Sequence[subprocess.Popen[bytes]]) -> Point:
@@ -123,8 +161,23 @@ def finished(running: Sequence[subprocess.Popen[bytes]]) -> Point:
     return {"cpu": cpu, "wall": wall, "MiB": sum(peaks.values())}
 
 
+def started(imports: str, weights: str, rounds: int) -> list[Point]:
+    """Return what a command takes before its first case: a process that imports what it uses and reads the weights."""
+    program = f"{imports}\nfrom anymri.weights import load_model\nload_model({weights!r})\n"
+    return [finished(begun([sys.executable, "-c", program], 1)) for _ in range(rounds)]
+
+
+def less(growth: Growth, before: Sequence[Point]) -> Growth:
+    """Return growth above start-up; what start-up itself varies by is too small to tell."""
+    start = {key: statistics.median(row[key] for row in before) for key in before[0]}
+    noise = {key: max(row[key] for row in before) - min(row[key] for row in before) for key in LEAST}
+    points = [{key: value - start.get(key, 0.0) for key, value in point.items()} for point in growth.points]
+    print(f"  start-up of {growth.series}: " + ", ".join(f"{k} {v:.3g}" for k, v in start.items()), flush=True)
+    return replace(growth, points=points, start=start, least={key: max(LEAST[key], noise[key]) for key in LEAST})
+
+
 def of_cases(cohorts: dict[int, Path], weights: str, rounds: int) -> list[Growth]:
-    """Return growth of two commands with cases."""
+    """Return growth of two commands with cases, above what they take before the first."""
     program = [sys.executable, "-m", "anymri"]
 
     def evaluated(count: int) -> Point:
@@ -135,9 +188,11 @@ def of_cases(cohorts: dict[int, Path], weights: str, rounds: int) -> list[Growth
         words = [*program, "segment", "--cohort", str(cohorts[count]), "--weights", weights, "--device", "cpu"]
         return {"x": float(count), **_command(words, "masks")}
 
-    counts = sorted(cohorts)
-    evaluation = grown("cases", "evaluate, 15 subsets each", counts, rounds, evaluated)
-    return [evaluation, grown("cases", "segment --cohort", counts, rounds, segmented)]
+    found = []
+    for series, imports, measure in (("evaluate, 15 subsets each", EVALUATE, evaluated), ("segment --cohort", SEGMENT, segmented)):
+        before = started(imports, weights, 3)
+        found.append(less(grown("cases", series, sorted(cohorts), rounds, measure), before))
+    return found
 
 
 def _command(words: Sequence[str], out: str, processes: int = 1) -> Point:
@@ -171,22 +226,29 @@ def cohorts_of(root: Path, counts: Sequence[int], shape: tuple[int, int, int] | 
 
 
 def drawn(axis: str, growths: Sequence[Growth], file: Path) -> None:
-    """Write a plot of what grew along an axis: points, the line through them, and the linear one through the first point."""
+    """Write a plot of what grew along an axis: what was fitted, hollow what was not, and the linear line through the first."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogFormatter, NullLocator
 
     quantities = [name for name in UNITS if any(name in g.quantities for g in growths)]
-    figure = Figure(figsize=(4.2 * len(quantities), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(quantities), squeeze=False)[0]
-    for panel, quantity in zip(panels, quantities, strict=True):
+    figure = Figure(figsize=(4.2 * (len(quantities) + (axis == "cases")), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(quantities) + (axis == "cases"), squeeze=False)[0]
+    if axis == "cases":
+        _draw_further(panels[-1], growths)
+    for panel, quantity in zip(panels, quantities, strict=False):
         lines = [g for g in growths if quantity in g.quantities]
-        for growth, colour in zip(lines, ("#1f77b4", "#d62728", "#2ca02c"), strict=False):
-            x, y = (np.array([p[name] for p in growth.points]) for name in ("x", quantity))
-            panel.loglog(x, y, "o-", color=colour, label=f"{growth.series}: exponent {growth.exponent(quantity):.2f}")
-            panel.loglog(x, y[0] * x / x[0], "--", color=colour, alpha=0.4, linewidth=1)
+        for growth, colour in zip(lines, COLOURS, strict=False):
+            exponent, told = growth.exponent(quantity), growth.told(quantity)
+            rest = [p for p in growth.points if p not in told and p[quantity] > 0]
+            label = f"{growth.series}: " + (growth.verdict(quantity) if math.isnan(exponent) else f"exponent {exponent:.2f}")
+            panel.loglog([p["x"] for p in told], [p[quantity] for p in told], "o-", color=colour, label=label)
+            panel.loglog([p["x"] for p in rest], [p[quantity] for p in rest], "o", color=colour, fillstyle="none")
+            if told:
+                x = np.array([p["x"] for p in told])
+                panel.loglog(x, told[0][quantity] * x / x[0], "--", color=colour, alpha=0.4, linewidth=1)
         panel.plot([], [], "--", color="#888888", label="linear")
-        panel.set(xlabel=NAMES[axis], ylabel=UNITS[quantity])
+        panel.set(xlabel=NAMES[axis], ylabel=UNITS[quantity] + ("" if axis == "processes" else ", above start-up"))
         ticks = sorted({p["x"] for g in lines for p in g.points})
         panel.set_xticks(ticks, [f"{x:g}" if x < 1000 else f"{round(x ** (1 / 3))}³" for x in ticks])
         panel.xaxis.set_minor_locator(NullLocator())
@@ -198,14 +260,37 @@ def drawn(axis: str, growths: Sequence[Growth], file: Path) -> None:
         figure.savefig(file, metadata={"Date": None})
 
 
+def _draw_further(panel: Any, growths: Sequence[Growth]) -> None:
+    """Draw what every further case adds: a level line is linear growth."""
+    for growth, colour in zip(growths, COLOURS, strict=False):
+        steps = growth.further("cpu")
+        panel.plot([x for x, _ in steps], [y for _, y in steps], "o-", color=colour, label=growth.series)
+    panel.set(xlabel=NAMES["cases"], ylabel="CPU seconds per further case")
+    panel.set_ylim(bottom=min([0.0, *(y for g in growths for _, y in g.further("cpu"))]))
+    panel.legend(fontsize=7, frameon=False)
+
+
 def show(growths: Sequence[Growth]) -> None:
-    """Print every exponent; 1 is linear."""
+    """Print every exponent, 1 is linear, and what each further case or modality adds."""
     print(f"{'against':<12}{'of':<28}{'quantity':<18}{'from':>10}{'to':>10}{'exponent':>10}")
     for growth in growths:
         for quantity in growth.quantities:
             first, last = growth.points[0][quantity], growth.points[-1][quantity]
-            row = f"{growth.axis:<12}{growth.series:<28}{quantity:<18}{first:>10.3g}{last:>10.3g}{growth.exponent(quantity):>10.2f}"
-            print(row + ("  more than linear" if growth.exponent(quantity) > 1.05 else ""))
+            exponent = growth.exponent(quantity)
+            row = f"{growth.axis:<12}{growth.series:<28}{quantity:<18}{first:>10.3g}{last:>10.3g}"
+            print(f"{row}{'' if math.isnan(exponent) else f'{exponent:.2f}':>10}  {growth.verdict(quantity)}".rstrip())
+    for growth in growths:
+        if growth.axis in FURTHER and growth.series != EACH:
+            steps = ", ".join(f"{y:.3g} up to {x:g}" for x, y in growth.further("cpu"))
+            print(f"CPU seconds per further {FURTHER[growth.axis]}, {growth.series}: {steps}")
+
+
+def as_row(growth: Growth) -> dict[str, Any]:
+    """Return growth for JSON: points, what was subtracted, exponents (null where too small to tell), what each further one adds."""
+    exponents = {q: growth.exponent(q) for q in growth.quantities}
+    told = {q: None if math.isnan(e) else e for q, e in exponents.items()}
+    further = {q: growth.further(q) for q in growth.quantities} if growth.axis in FURTHER else {}
+    return vars(growth) | {"exponents": told, "further": further}
 
 
 def main() -> None:
@@ -230,17 +315,13 @@ def main() -> None:
         growths += of_cases(cohorts, given.weights, 1)
         most = max(n for n in given.cases if n <= 4) if min(given.cases) <= 4 else min(given.cases)
         growths.append(of_processes(cohorts[most], most, given.weights, given.processes, given.rounds))
+    print(described())
     show(growths)
     plots = given.figures or (given.json.parent if given.json else None)
     if plots is not None:
         for axis in NAMES:
             drawn(axis, [g for g in growths if g.axis == axis], plots / f"growth_{axis}.svg")
-    if given.json:
-        machine = f"{platform.machine()}, {os.cpu_count()} cores"
-        rows = [vars(g) | {"exponents": {q: g.exponent(q) for q in g.quantities}} for g in growths]
-        given.json.write_text(
-            json.dumps({"machine": machine, "size": given.size, "growth": rows}, indent=2) + "\n", encoding="utf-8"
-        )
+    write_json(given.json, {"size": given.size, "growth": [as_row(g) for g in growths]})
 
 
 if __name__ == "__main__":

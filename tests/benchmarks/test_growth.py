@@ -27,6 +27,36 @@ def test_what_has_no_logarithm_has_no_exponent(script: ModuleType) -> None:
     assert math.isnan(script.Growth("cases", "made up", [{"x": 1.0, "MiB": 1.0}]).exponent("MiB"))
 
 
+@pytest.mark.parametrize("exponent", [1.0, 1.5])
+def test_start_up_hides_no_growth(script: ModuleType, exponent: float) -> None:
+    points = [{"x": x, "cpu": 2 + 1.7 * x**exponent, "wall": 3.0, "MiB": 500 + 30.0 * x} for x in (1.0, 2.0, 4.0, 8.0)]
+    raw = script.Growth("cases", "made up", points)
+    assert raw.exponent("cpu") < exponent - 0.1
+    found = script.less(raw, [{"cpu": 2.0, "wall": 1.0, "MiB": 500.0}] * 3)
+    assert found.exponent("cpu") == pytest.approx(exponent)
+    assert found.exponent("MiB") == pytest.approx(1)
+    assert found.verdict("cpu") == ("more than linear" if exponent > 1 else "")
+    assert found.start == {"cpu": 2.0, "wall": 1.0, "MiB": 500.0}
+
+
+def test_what_is_within_the_noise_is_too_small_to_tell(script: ModuleType) -> None:
+    near_zero = script.Growth("voxels", "made up", [{"x": 1.0, "MiB": 0.28}, {"x": 8.0, "MiB": 9.8}])
+    assert near_zero.verdict("MiB") == "too small to tell"
+    assert script.as_row(near_zero)["exponents"] == {"MiB": None}
+    # One point of three is left out: 40 → 320 is linear, and what is below says nothing.
+    some = script.Growth("voxels", "made up", [{"x": x, "MiB": y} for x, y in ((1.0, 0.3), (8.0, 40.0), (64.0, 320.0))])
+    assert some.exponent("MiB") == pytest.approx(1)
+    # Start-up that varies by 2 s leaves 1 s of work within the noise.
+    points = [{"x": x, "cpu": 3.0 + x / 2, "MiB": 100.0} for x in (1.0, 2.0)]
+    before = [{"cpu": cpu, "MiB": 100.0} for cpu in (2.0, 3.0, 4.0)]
+    assert script.less(script.Growth("cases", "made up", points), before).verdict("cpu") == "too small to tell"
+
+
+def test_each_further_case_needs_no_start_up(script: ModuleType) -> None:
+    points = [{"x": x, "cpu": 100 + x**2} for x in (1.0, 2.0, 4.0)]
+    assert script.Growth("cases", "made up", points).further("cpu") == [(2.0, 3.0), (4.0, 6.0)]
+
+
 def test_sizes_take_turns_and_medians_count(script: ModuleType) -> None:
     asked: list[int] = []
     seconds = iter([1.0, 2.0, 20.0, 10.0, 3.0, 2.5])
@@ -52,3 +82,11 @@ def test_a_plot_names_its_axes_and_exponents(script: ModuleType, tmp_path: Path)
     for words in said:
         assert words in text
     assert len(text) < 40_000
+
+
+def test_a_plot_of_cases_shows_what_each_adds_and_says_what_is_too_small(script: ModuleType, tmp_path: Path) -> None:
+    points = [{"x": x, "cpu": 1.7 * x, "MiB": 0.5 * x} for x in (1.0, 2.0, 4.0)]
+    script.drawn("cases", [script.Growth("cases", "made up", points)], tmp_path / "growth.svg")
+    text = (tmp_path / "growth.svg").read_text()
+    for words in ("CPU seconds per further case", "above start-up", "exponent 1.00", "too small to tell"):
+        assert words in text
