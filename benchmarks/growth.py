@@ -5,8 +5,9 @@
 Every point is a process of its own on one thread: CPU seconds, and the most memory that it held. Voxels and modalities: a window
 of noise, its answer for the full set and its answers for all subsets, in a process that has begun: imports and first calls are not
 counted, and memory is above what was held before. Cases: ``anymri evaluate`` and ``anymri segment --cohort`` over synthetic
-patients, less what the same imports and reading of the weights take without any case. Processes: the same evaluation by one process
-and by two, a core each, start-up included; what grows is cases per second of wall time, and the memory of all.
+patients, less what they take before the first: imports, weights, first calls, from runs over tiny patients. Processes: the same
+evaluation by one process and by two, a core each, start-up included; what grows is cases per second of wall time, and the memory
+of all.
 
 An exponent is the slope of a line through the points on logarithmic axes: 1 is linear, 2 quadratic. What does not depend on the
 size would lower it, hence is subtracted first; points that are then too small to tell are left out, and hollow in the plots. What
@@ -55,6 +56,7 @@ UNITS = {
 }
 LEAST = {"cpu": 0.05, "MiB": 16.0}  # Below it a value says more of the allocator, the clock and single calls than of the size.
 FURTHER = {"cases": "case", "modalities": "modality"}  # What is counted one by one.
+TINY, TINY_ROUNDS = (48, 48, 48), 3  # Cases that cost next to nothing, for what a command takes before the first.
 COSTS = ("cpu", "MiB")
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c")
 Point = dict[str, float]
@@ -134,12 +136,6 @@ def of_windows(setting: Setting, edges: Sequence[int], modalities: Sequence[int]
 
 # Commands over cases
 
-EVALUATE = "import anymri.cli, anymri.cli.evaluate, anymri.engine.evaluation, anymri.volumes.store"
-SEGMENT = """import jinja2
-import anymri.cli, anymri.cli.segment, anymri.segment.cohort, anymri.report.patient
-from anymri.report.preview import load_plotting
-load_plotting()"""
-
 
 def finished(running: Sequence[subprocess.Popen[bytes]]) -> Point:
     """Return wall seconds until all processes have ended, their CPU seconds and the memory that they held at most, summed."""
@@ -161,10 +157,13 @@ def finished(running: Sequence[subprocess.Popen[bytes]]) -> Point:
     return {"cpu": cpu, "wall": wall, "MiB": sum(peaks.values())}
 
 
-def started(imports: str, weights: str, rounds: int) -> list[Point]:
-    """Return what a command takes before its first case: a process that imports what it uses and reads the weights."""
-    program = f"{imports}\nfrom anymri.weights import load_model\nload_model({weights!r})\n"
-    return [finished(begun([sys.executable, "-c", program], 1)) for _ in range(rounds)]
+def started(measure: Callable[[int], Point], rounds: int) -> list[Point]:
+    """Return what a command takes before its first case, imports and first calls included, from runs over one tiny case and two.
+
+    Seconds are those of one less what the second adds; memory is that of one.
+    """
+    pairs = [(measure(1), measure(2)) for _ in range(rounds)]
+    return [{"cpu": 2 * one["cpu"] - two["cpu"], "wall": 2 * one["wall"] - two["wall"], "MiB": one["MiB"]} for one, two in pairs]
 
 
 def less(growth: Growth, before: Sequence[Point]) -> Growth:
@@ -176,22 +175,28 @@ def less(growth: Growth, before: Sequence[Point]) -> Growth:
     return replace(growth, points=points, start=start, least={key: max(LEAST[key], noise[key]) for key in LEAST})
 
 
-def of_cases(cohorts: dict[int, Path], weights: str, rounds: int) -> list[Growth]:
+def of_cases(cohorts: dict[int, Path], tiny: dict[int, Path], weights: str, rounds: int) -> list[Growth]:
     """Return growth of two commands with cases, above what they take before the first."""
     program = [sys.executable, "-m", "anymri"]
 
-    def evaluated(count: int) -> Point:
-        words = [*program, "evaluate", weights, "--data", str(cohorts[count]), "--fold", "0", "--device", "cpu"]
-        return {"x": float(count), **_command(words, "scores.csv")}
+    def evaluated(cohort: Path) -> Point:
+        words = [*program, "evaluate", weights, "--data", str(cohort), "--fold", "0", "--device", "cpu"]
+        return _command(words, "scores.csv")
 
-    def segmented(count: int) -> Point:
-        words = [*program, "segment", "--cohort", str(cohorts[count]), "--weights", weights, "--device", "cpu"]
-        return {"x": float(count), **_command(words, "masks")}
+    def segmented(cohort: Path) -> Point:
+        return _command([*program, "segment", "--cohort", str(cohort), "--weights", weights, "--device", "cpu"], "masks")
 
     found = []
-    for series, imports, measure in (("evaluate, 15 subsets each", EVALUATE, evaluated), ("segment --cohort", SEGMENT, segmented)):
-        before = started(imports, weights, 3)
-        found.append(less(grown("cases", series, sorted(cohorts), rounds, measure), before))
+    for series, measure in (("evaluate, 15 subsets each", evaluated), ("segment --cohort", segmented)):
+
+        def of_count(count: int, measure: Callable[[Path], Point] = measure) -> Point:
+            return {"x": float(count), **measure(cohorts[count])}
+
+        def of_tiny(count: int, measure: Callable[[Path], Point] = measure) -> Point:
+            return measure(tiny[count])
+
+        before = started(of_tiny, TINY_ROUNDS)
+        found.append(less(grown("cases", series, sorted(cohorts), rounds, of_count), before))
     return found
 
 
@@ -312,7 +317,8 @@ def main() -> None:
     growths = of_windows(Setting(given.size, "shared_mean", (middle,) * 3), given.edges, given.modalities, given.rounds)
     with tempfile.TemporaryDirectory() as folder:
         cohorts = cohorts_of(Path(folder), given.cases, tuple(given.shape) if given.shape else None)
-        growths += of_cases(cohorts, given.weights, 1)
+        tiny = cohorts_of(Path(folder) / "tiny", (1, 2), TINY)
+        growths += of_cases(cohorts, tiny, given.weights, 1)
         most = max(n for n in given.cases if n <= 4) if min(given.cases) <= 4 else min(given.cases)
         growths.append(of_processes(cohorts[most], most, given.weights, given.processes, given.rounds))
     print(described())

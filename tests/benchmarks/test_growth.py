@@ -39,6 +39,14 @@ def test_start_up_hides_no_growth(script: ModuleType, exponent: float) -> None:
     assert found.start == {"cpu": 2.0, "wall": 1.0, "MiB": 500.0}
 
 
+def test_start_up_is_what_no_case_adds_to(script: ModuleType) -> None:
+    def measure(count: int) -> dict[str, float]:
+        return {"cpu": 3.0 + 0.2 * count, "wall": 5.0 + count, "MiB": 300.0 + count}
+
+    (found,) = script.started(measure, 1)
+    assert found == pytest.approx({"cpu": 3.0, "wall": 5.0, "MiB": 301.0})
+
+
 def test_what_is_within_the_noise_is_too_small_to_tell(script: ModuleType) -> None:
     near_zero = script.Growth("voxels", "made up", [{"x": 1.0, "MiB": 0.28}, {"x": 8.0, "MiB": 9.8}])
     assert near_zero.verdict("MiB") == "too small to tell"
