@@ -116,22 +116,21 @@ def grown(axis: str, series: str, sizes: Sequence[int], rounds: int, measure: Ca
 # Windows of noise
 
 
-def of_windows(setting: Setting, edges: Sequence[int], modalities: Sequence[int], rounds: int) -> list[Growth]:
-    """Return growth with voxels and with modalities: one answer, all of them, and each of all."""
+def of_windows(setting: Setting, axis: str, sizes: Sequence[int], rounds: int) -> list[Growth]:
+    """Return growth with voxels (sizes: edges) or with modalities: one answer, all of them, and with modalities each of all."""
     found: list[Growth] = []
     for series, what in ((FULL, ALONE), (ALL, FIFTEEN)):
 
-        def of_edge(edge: int, what: str = what) -> Point:
-            return {"x": float(edge**3), **child(replace(setting, extent=(edge, edge, edge)), what)}
+        def of_size(size: int, what: str = what) -> Point:
+            if axis == "voxels":
+                return {"x": float(size**3), **child(replace(setting, extent=(size, size, size)), what)}
+            return {"x": float(size), **child(replace(setting, modalities=size), what)}
 
-        def of_modalities(count: int, what: str = what) -> Point:
-            return {"x": float(count), **child(replace(setting, modalities=count), what)}
-
-        found.append(grown("voxels", series, edges, rounds, of_edge))
-        found.append(grown("modalities", series, modalities, rounds, of_modalities))
-    every = found[-1]
-    each = [{"x": p["x"], "cpu": p["cpu"] / (2 ** p["x"] - 1), "wall": p["wall"] / (2 ** p["x"] - 1)} for p in every.points]
-    return [*found, Growth("modalities", EACH, each)]
+        found.append(grown(axis, series, sizes, rounds, of_size))
+    if axis == "modalities":
+        each = [{"x": p["x"], **{k: p[k] / (2 ** p["x"] - 1) for k in ("cpu", "wall")}} for p in found[-1].points]
+        found.append(Growth(axis, EACH, each))
+    return found
 
 
 # Commands over cases
@@ -234,8 +233,9 @@ def drawn(axis: str, growths: Sequence[Growth], file: Path) -> None:
     """Write a plot of what grew along an axis: what was fitted, hollow what was not, and the linear line through the first."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+    plainly = FuncFormatter(lambda value, _: f"{value:g}")
     quantities = [name for name in UNITS if any(name in g.quantities for g in growths)]
     figure = Figure(figsize=(4.2 * (len(quantities) + (axis == "cases")), 3.4), layout="constrained")
     panels = figure.subplots(1, len(quantities) + (axis == "cases"), squeeze=False)[0]
@@ -257,12 +257,18 @@ def drawn(axis: str, growths: Sequence[Growth], file: Path) -> None:
         ticks = sorted({p["x"] for g in lines for p in g.points})
         panel.set_xticks(ticks, [f"{x:g}" if x < 1000 else f"{round(x ** (1 / 3))}³" for x in ticks])
         panel.xaxis.set_minor_locator(NullLocator())
-        panel.yaxis.set_major_formatter(LogFormatter())
-        panel.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        panel.yaxis.set_major_formatter(plainly)
+        panel.yaxis.set_minor_formatter(plainly if spread(growths, quantity) < 10 else NullFormatter())
         panel.legend(fontsize=7, frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": axis}):  # Small, and the same numbers make the same file.
         figure.savefig(file, metadata={"Date": None})
+
+
+def spread(growths: Sequence[Growth], quantity: str) -> float:
+    """Return how many times the smallest value of a quantity the largest is."""
+    values = [p[quantity] for g in growths if quantity in g.quantities for p in g.points if p[quantity] > 0]
+    return max(values, default=1.0) / min(values, default=1.0)
 
 
 def _draw_further(panel: Any, growths: Sequence[Growth]) -> None:
@@ -308,26 +314,42 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--shape", type=int, nargs=3, help="Of synthetic patients, in voxels.")
     parser.add_argument("--weights", default="ccsd-small")
-    parser.add_argument("--rounds", type=int, default=2, help="Of windows and processes; cases have one.")
+    parser.add_argument("--axes", nargs="+", choices=tuple(NAMES), default=list(NAMES), help="Against what; all if none are given.")
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--figures", type=Path, help="Folder of plots; that of --json if none is given.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    middle = sorted(given.edges)[len(given.edges) // 2 - 1]
-    growths = of_windows(Setting(given.size, "shared_mean", (middle,) * 3), given.edges, given.modalities, given.rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        cohorts = cohorts_of(Path(folder), given.cases, tuple(given.shape) if given.shape else None)
-        tiny = cohorts_of(Path(folder) / "tiny", (1, 2), TINY)
-        growths += of_cases(cohorts, tiny, given.weights, 1)
-        most = max(n for n in given.cases if n <= 4) if min(given.cases) <= 4 else min(given.cases)
-        growths.append(of_processes(cohorts[most], most, given.weights, given.processes, given.rounds))
+    growths: list[Growth] = []
+    setting = Setting(given.size, "shared_mean", (sorted(given.edges)[len(given.edges) // 2 - 1],) * 3)
+    if "voxels" in given.axes:
+        growths += of_windows(setting, "voxels", given.edges, given.rounds)
+    if "modalities" in given.axes:
+        growths += of_windows(setting, "modalities", given.modalities, given.rounds)
+    growths += of_commands(given)
     print(described())
     show(growths)
     plots = given.figures or (given.json.parent if given.json else None)
     if plots is not None:
-        for axis in NAMES:
+        for axis in given.axes:
             drawn(axis, [g for g in growths if g.axis == axis], plots / f"growth_{axis}.svg")
     write_json(given.json, {"size": given.size, "growth": [as_row(g) for g in growths]})
+
+
+def of_commands(given: argparse.Namespace) -> list[Growth]:
+    """Return growth with cases and with processes, of what is asked for."""
+    found: list[Growth] = []
+    if not {"cases", "processes"} & set(given.axes):
+        return found
+    with tempfile.TemporaryDirectory() as folder:
+        cohorts = cohorts_of(Path(folder), given.cases, tuple(given.shape) if given.shape else None)
+        if "cases" in given.axes:
+            tiny = cohorts_of(Path(folder) / "tiny", (1, 2), TINY)
+            found += of_cases(cohorts, tiny, given.weights, given.rounds)
+        if "processes" in given.axes:
+            most = max((n for n in given.cases if n <= 4), default=min(given.cases))
+            found.append(of_processes(cohorts[most], most, given.weights, given.processes, given.rounds))
+    return found
 
 
 if __name__ == "__main__":
