@@ -150,10 +150,10 @@ def segment(
     options = options or Options()
     if options.trust is None:
         options = replace(options, trust=trust_of(model) if isinstance(weights, Model) else load_trust(weights, model))
-    loaded = round(time.perf_counter() - started, 3)
+    loaded = {} if isinstance(weights, Model) else {"load_weights": round(time.perf_counter() - started, 3)}
     visit = Visit(name, {n: Source(Path(path)) for n, path in images.items()})
     result = segment_visit(visit, model, options, begun=begun)
-    seconds = {"load_weights": loaded, **result.summary["seconds"]}
+    seconds = loaded | result.summary["seconds"]
     return replace(result, summary=result.summary | {"seconds": seconds})
 
 
