@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.preparation.pipeline import prepare_cohort
 from anymri.segment import Visit, segment_visit
 from anymri.segment.visit import absolute, checked_images, inputs_of, opened_case
-from anymri.volumes.nifti import read_nifti
+from anymri.volumes.nifti import read_nifti, write_nifti
 from anymri.volumes.store import read_case
 from anymri.weights import load_model
 
@@ -90,3 +91,25 @@ def test_files_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     visit = absolute(Visit("a", {"T1": Source(Path("t1.nii"))}, Path("case")))
     assert visit == Visit("a", {"T1": Source(tmp_path / "t1.nii")}, tmp_path / "case")
+
+
+def test_an_image_whose_field_of_view_is_cut_is_warned_of(weights: Path, tmp_path: Path) -> None:
+    cohort = write_phantoms(tmp_path / "raw", GLIOMA, seeds=[5], shape=(56, 60, 48), spacing_mm=(1.5, 1.5, 1.5))
+    (study,), model = cohort.studies, load_model(weights)
+    images = {n: study.images[n].path for n in ("FLAIR", "T1c")}
+    whole = segment(images, weights=model).summary
+    assert whole["coverage"] == {"FLAIR": 1.0, "T1c": 1.0}
+    assert not any("together" in line for line in whole["warnings"])
+    cut = read_nifti(images["FLAIR"])
+    array = cut.array.copy()
+    foreground = np.flatnonzero(array.any((0, 1)))
+    array[..., foreground[len(foreground) // 2] :] = 0
+    write_nifti(tmp_path / "cut.nii.gz", replace(cut, array=array))
+    found = segment({**images, "FLAIR": tmp_path / "cut.nii.gz"}, weights=model).summary
+    assert found["coverage"]["T1c"] == 1.0
+    assert 0.3 < found["coverage"]["FLAIR"] < 0.7
+    assert [line.split(" of ")[0] for line in found["warnings"] if "together" in line] == [
+        f"FLAIR shows {100 * found['coverage']['FLAIR']:.0f} %"
+    ]
+    alone = segment({"FLAIR": tmp_path / "cut.nii.gz"}, weights=model).summary
+    assert alone["coverage"] == {"FLAIR": 1.0}  # Nothing to compare it with.

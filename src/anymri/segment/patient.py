@@ -38,6 +38,7 @@ MASK = "segmentation.nii.gz"
 _WRITERS = 2  # Each holds an image twice while it packs it.
 SUMMARY = "summary.json"  # The last file to appear: where it lies, the others do.
 USE = "Research use only. Not a medical device."
+WHOLE = 0.9  # Share of what all images show; of 340 images of real patients one showed less, and it was cut off.
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,6 +288,11 @@ def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume
         warnings.append("Nothing was found. That is no proof that nothing is there.")
     if subset.missing and said is None:
         warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain; the weights' card says by how much.")
+    coverage = opened.coverage
+    for modality, share in coverage.items():
+        if share < WHOLE:
+            found = f"{modality} shows {100 * share:.0f} % of what the images show together"
+            warnings.append(f"{found}; where it ends the mask rests on the others.")
     warnings.append(NOT_MEASURED if said is None else said.advice())
     return {
         "name": name,
@@ -295,6 +301,7 @@ def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume
         "modalities_used": list(subset.names),
         "modalities_missing": list(subset.missing),
         "files": opened.files,
+        "coverage": coverage,
         "volumes_ml": volumes,
         "warnings": [line for line in warnings if line],
         **(said.summary() if said is not None else {}),

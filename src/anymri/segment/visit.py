@@ -61,6 +61,13 @@ class Opened:
         """The patient's own grid."""
         return self.pictures[self.subset.names[0]].grid
 
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Modality name → share of what the images show together that this one shows: below 1 where its field of view is cut."""
+        shown = self.image_MDHW[np.array(self.subset.mask)] != 0
+        together = max(int(shown.any(0).sum()), 1)
+        return {n: round(int(s.sum()) / together, 3) for n, s in zip(self.subset.names, shown, strict=True)}
+
 
 def absolute(visit: Visit) -> Visit:
     """Return a visit whose files are found from any folder."""
