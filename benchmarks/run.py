@@ -19,12 +19,13 @@ from pathlib import Path
 from measuring import described
 
 HERE = Path(__file__).parent
-NO_SCRIPTS = {"run", "reference", "measuring", "disturbances", "robustness"}  # The last needs real cases and hours.
+PARTS = {"run", "reference", "measuring", "disturbances"}
+CHECKS = {"robustness", "presence_gate"}  # They need real cases, and long.
 
 
 def scripts() -> list[str]:
     """Return the names of all benchmarks."""
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NO_SCRIPTS)
+    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in PARTS | CHECKS)
 
 
 def measured(name: str, out: Path) -> tuple[float, int]:
