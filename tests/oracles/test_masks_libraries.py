@@ -40,11 +40,11 @@ def test_monai_agrees():
         here, there = (torch.from_numpy(m)[None, None] for m in (mask, target))
         found = masks.compare(mask, masks.prepare_reference(target, SPACING))
         distance = compute_hausdorff_distance(here, there, include_background=True, percentile=95, spacing=SPACING)
-        assert found.directed_hausdorff_95_mm == pytest.approx(float(distance), rel=1e-5)
+        assert found.directed_hausdorff_95_mm == pytest.approx(float(distance), rel=1e-6)
         assert found.dice == pytest.approx(float(compute_dice(here, there)), rel=1e-6)
         for tolerance in (1.0, 2.0):
             share = compute_surface_dice(here, there, [tolerance], include_background=True, spacing=SPACING)
-            assert found.surface_dice(tolerance) == pytest.approx(float(share), rel=1e-5)
+            assert found.surface_dice(tolerance) == pytest.approx(float(share), rel=1e-6)
 
 
 @st.composite
@@ -84,7 +84,8 @@ def test_monai_agrees_on_anything(given_):
     _, distances, _ = get_edge_surface_distance(here[0, 0], there[0, 0], spacing=list(spacing), symmetric=True)
     for ours, monais in zip((found.to_reference_mm, found.to_prediction_mm), distances, strict=True):
         np.testing.assert_allclose(np.sort(ours), np.sort(monais.numpy()), rtol=1e-6)
-    # MONAI takes the percentile in float32: of its own distances, in full precision, it is ours to 1e-6.
+    # MONAI takes the percentile in float32: of its own distances, in full precision, it is ours to 1e-6. The rank among up to 729
+    # is a float32, too, off by up to 5e-5, and so is what is interpolated there, of the gap between two distances.
     expected = max(float(np.percentile(d.double().numpy(), 95)) for d in distances)
     assert found.directed_hausdorff_95_mm == pytest.approx(expected, rel=1e-6)
     assert found.directed_hausdorff_95_mm == pytest.approx(whole, rel=1e-4)
@@ -109,10 +110,11 @@ def test_simpleitk_agrees(pair):
     mask, target = pair
     found = masks.compare(mask, masks.prepare_reference(target, SPACING))
     there, back = distances(mask, target), distances(target, mask)
-    np.testing.assert_allclose(np.sort(found.to_reference_mm), np.sort(there), rtol=1e-5)
-    np.testing.assert_allclose(np.sort(found.to_prediction_mm), np.sort(back), rtol=1e-5)
+    # SimpleITK adds up squares in float32 and takes the root of that: 4e-6 of a distance.
+    np.testing.assert_allclose(np.sort(found.to_reference_mm), np.sort(there), rtol=5e-6)
+    np.testing.assert_allclose(np.sort(found.to_prediction_mm), np.sort(back), rtol=5e-6)
     # As medpy.metric.hd95 pools them.
-    assert found.hausdorff_95_mm == pytest.approx(np.percentile(np.hstack((there, back)), 95), rel=1e-5)
+    assert found.hausdorff_95_mm == pytest.approx(np.percentile(np.hstack((there, back)), 95), rel=5e-6)
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(image(mask), image(target))
     assert found.dice == pytest.approx(overlap.GetDiceCoefficient(1))
