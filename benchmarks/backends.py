@@ -29,6 +29,7 @@ from anymri.weights import load_model
 Logits = np.ndarray[Any, np.dtype[np.float32]]
 SIDES: tuple[tuple[Backend, str], ...] = (("torch", "float32"), ("onnx", "float32"), ("openvino", "float32"), ("openvino", "bf16"))
 CPU = torch.device("cpu")
+AT_MOST = 1e-3  # Difference of any logit in float32.
 
 
 def noise(model: Model, window: tuple[int, int, int]) -> Logits:
@@ -108,6 +109,9 @@ def main() -> None:
             versions |= version_of(backend)
         told = {"weights": model.header.name, "subset": str(subset), "window": list(words.window)}
         write_json(words.json, told | {"versions": versions, "rows": rows})
+    if missed := [row for row in rows if row["side"].endswith("float32") and not row["largest_difference"] <= AT_MOST]:
+        side, apart = missed[0]["side"], missed[0]["largest_difference"]
+        raise SystemExit(f"a logit of {side} differs from torch's by {apart:.1e}; at most {AT_MOST:.0e} is rounding")
 
 
 if __name__ == "__main__":

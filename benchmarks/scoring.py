@@ -35,6 +35,7 @@ Values = list[tuple[float, float, float]]
 METRICS = ("dice", "directed_hausdorff_95_mm", "surface_dice_1mm")
 TOLERANCE_MM = 1.0
 KINDS = ("wall", "cpu")
+AT_MOST = 1e-6  # Relative difference of any value.
 _MARGIN = 24  # Voxels around the truth in which predictions err.
 
 
@@ -171,6 +172,8 @@ def main() -> None:
     for grown in row["growth"]:
         print(f"{grown['subsets']:<10}{grown['voxels'] / 1e6:>16.1f}{grown['cpu_seconds']:>10.2f}{grown['ms_per_mask']:>12.1f}")
     write_json(given.json, row)
+    if not apart <= AT_MOST:
+        raise SystemExit(f"a value differs from MONAI's by {apart:.1e} of it; at most {AT_MOST:.0e} is rounding")
 
 
 if __name__ == "__main__":
