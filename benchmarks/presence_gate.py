@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from measuring import described, write_json
 
 from anymri.data.patients import Patient, load_patient
 from anymri.engine.inference import nested, window_corners
-from anymri.engine.model import Model, read_model, with_settings
+from anymri.engine.model import read_model, with_settings
 from anymri.errors import UsageError
+from anymri.methods.method import Method
 from anymri.volumes.store import case_folder, read_cohort
 
 MARK = "T1c"
+GATES = ("off", "window")
 
 
 @dataclass
@@ -59,6 +61,9 @@ class Tally:
         self.taken += int((free & counted & ~gated).sum())
 
 
+Tallies = defaultdict[tuple[str, str, bool], Tally]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -73,10 +78,11 @@ def main() -> None:
         raise UsageError(f"{given.weights}: weights of {model.header.method}; only adamm has a presence head")
     names = read_cohort(given.data)[1].folds[given.fold]
     task, stride = model.method.task, model.header.window.stride
-    tallies: defaultdict[tuple[str, str, bool], Tally] = defaultdict(Tally)
+    tallies: Tallies = defaultdict(Tally)
+    both = {gate: with_settings(model, {**model.header.config, "gate": gate}).method for gate in GATES}
     for name in names:
         patient = load_patient(case_folder(given.data, name), task, stride, intensity=model.header.window.intensity)
-        count(model, patient, given.edge, tallies)
+        count(both, patient, (given.edge, stride), tallies)
     print(f"{described()}\n{len(names)} cases, windows of {given.edge}³")
     print(f"{'subsets':<14}{'region':<8}{'reference':<12}{'windows':>9}{'drawn':>8}{'emptied':>9}{'voxels':>10}{'taken out':>11}")
     for (subsets, region, there), t in sorted(tallies.items()):
@@ -88,13 +94,13 @@ def main() -> None:
     write_json(given.json, {"cases": len(names), "edge": given.edge, "rows": rows})
 
 
-def count(model: Model, patient: Patient, edge: int, tallies: defaultdict[tuple[str, str, bool], Tally]) -> None:
-    """Add every window of a patient, under every subset of what it has."""
-    task = model.method.task
+def count(both: Mapping[str, Method], patient: Patient, size: tuple[int, int], tallies: Tallies) -> None:
+    """Add every window of a patient, under every subset of what it has, as both answer it; ``size``: their edge, and stride."""
+    (edge, stride), task = size, both["off"].task
     present = task.modalities.subset(n for n, at_hand in zip(task.modalities.names, patient.present, strict=True) if at_hand)
-    for image, truth in windows(patient, edge, model.header.window.stride):
-        for subset in (s for s in model.method.supports() if s <= present):
-            free, gated = (answer(model, gate, image, present.mask, subset.mask) for gate in ("off", "window"))
+    for image, truth in windows(patient, edge, stride):
+        for subset in (s for s in both["off"].supports() if s <= present):
+            free, gated = (answer(both[gate], image, present.mask, subset.mask) for gate in GATES)
             marked = f"{'with' if MARK in subset.names else 'without'} {MARK}"
             for r, region in enumerate(task.region_names):
                 there = bool(truth[r].any())
@@ -114,9 +120,8 @@ def windows(patient: Patient, edge: int, stride: int) -> Iterator[tuple[torch.Te
 
 
 @torch.inference_mode()
-def answer(model: Model, gate: str, image: torch.Tensor, present: Sequence[bool], keep: Sequence[bool]) -> np.ndarray:
+def answer(method: Method, image: torch.Tensor, present: Sequence[bool], keep: Sequence[bool]) -> np.ndarray:
     """Return the masks (R, d, h, w) of one window."""
-    method = with_settings(model, {**model.header.config, "gate": gate}).method
     features = method.encode(image, torch.tensor([list(present)]), torch.zeros((1, 3), dtype=torch.int64))
     return nested(method.decode(features, torch.tensor([list(keep)]))[0].float().numpy())
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,8 @@ import torch
 
 from anymri.cohorts.phantom import write_phantoms
 from anymri.data.patients import Patient, load_patient
+from anymri.domain.modality import subsets
 from anymri.domain.task import GLIOMA
-from anymri.engine.model import Model, WeightsHeader
-from anymri.engine.run import Window
 from anymri.methods.adamm import AdaMMConfig
 from anymri.preparation.pipeline import prepare_cohort
 from anymri.volumes.store import list_cases
@@ -54,15 +54,27 @@ def test_windows_cover_a_patient_once(script: ModuleType, patient: Patient) -> N
 def test_the_same_weights_answer_with_and_without_the_gate(script: ModuleType, patient: Patient) -> None:
     torch.manual_seed(0)
     config = AdaMMConfig.sized("tiny")
-    method = config.build(GLIOMA)
-    method.strip()
-    header = WeightsHeader(name="a", method="adamm", config=config.model_dump(mode="json"), task=GLIOMA.name, window=Window())
-    model = Model(method.eval(), header)
+    free_method, gated_method = (config.model_copy(update={"gate": gate}).build(GLIOMA).eval() for gate in ("off", "window"))
+    gated_method.load_state_dict(free_method.state_dict())
     image, _ = next(iter(script.windows(patient, 32, 2)))
-    free, gated = (script.answer(model, gate, image, (True,) * 4, (True, False, False, False)) for gate in ("off", "window"))
+    free, gated = (script.answer(m, image, (True,) * 4, (True, False, False, False)) for m in (free_method, gated_method))
     assert free.shape == gated.shape == (3, 32, 32, 32)
     assert (free != gated).any()  # Drawn at random, its head holds some class to be absent.
     assert all((m[1:] <= m[:-1]).all() for m in (free, gated))
-    tallies: defaultdict[tuple[str, str, bool], object] = defaultdict(script.Tally)
-    script.count(model, patient, 32, tallies)
-    assert {key[0] for key in tallies} == {"with T1c", "without T1c"}
+
+
+def test_every_window_and_subset_is_counted(script: ModuleType, patient: Patient) -> None:
+    everything = torch.ones(1, 3, 48, 48, 48)
+    method = SimpleNamespace(
+        task=GLIOMA, supports=lambda: subsets(GLIOMA.modalities), encode=lambda *_: None, decode=lambda *_: everything
+    )
+    tallies: defaultdict[tuple[str, str, bool], Any] = defaultdict(script.Tally)
+    script.count({"off": method, "window": method}, patient, (48, 2), tallies)
+    windows = len(list(script.windows(patient, 48, 2)))
+    for region in GLIOMA.region_names:
+        with_mark = [t.windows for (subsets, name, _), t in tallies.items() if name == region and subsets == "with T1c"]
+        assert sum(with_mark) == 8 * windows
+    assert sum(t.windows for t in tallies.values()) == 3 * 15 * windows
+    lacking = [t for (_, _, there), t in tallies.items() if not there]
+    assert all(t.drawn == t.windows and t.voxels == t.windows * 48**3 for t in lacking)
+    assert not any(t.taken or t.emptied for t in tallies.values())  # Both are one.
