@@ -7,6 +7,8 @@ Networks are drawn at random: only time is compared. CCSD goes through ``region_
 the whole brain at once, logits brought back to 1 mm). MONAI's networks take windows of 128³ at 1 mm through its
 sliding_window_inference with overlap 0.5 and Gaussian weights, as published programs do; beside that they are given the same grid
 of 2 mm, whole, so that network and window can be told apart. All take turns in one run; CPU seconds stand beside wall seconds.
+Memory is what a process of its own held at most above what it held before, network and image included; MONAI's gives freed memory
+back, as plain programs do.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measuring import described, timed, write_json
+from fifteen_subsets import settled_mib
+from measuring import described, peak_mib, timed, write_json
 from torch import Tensor, nn
 
 from anymri.domain.task import GLIOMA
@@ -91,6 +97,41 @@ def whole_coarse(network: nn.Module, image: np.ndarray) -> Tensor:
     return fine[..., : extent[0], : extent[1], : extent[2]]
 
 
+OURS = "anymri ccsd"
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {"SegResNet": segresnet, "DynUNet": dynunet}
+WAYS = {f"{WINDOW}³ windows": by_windows, "whole at 2 mm": whole_coarse}
+SIDES = (OURS, *(f"{name}, {way}" for name in NETWORKS for way in WAYS))
+
+
+def side_of(name: str, size: str) -> tuple[Callable[[np.ndarray], object], float]:
+    """Return what takes an image through a network, and its millions of parameters; first calls are made."""
+    torch.manual_seed(0)
+    model = ccsd(size)
+    target, everything = parameters(model.method), (True,) * len(GLIOMA.modalities)
+    small = np.zeros((len(everything), 64, 64, 64), np.float32)
+    if name == OURS:
+        cpu = torch.device("cpu")
+
+        def ours(image: np.ndarray) -> object:
+            return list(region_logits_of(model, image, everything, [everything], device=cpu))
+
+        ours(small)
+        return ours, target
+    kind, way = name.split(", ")
+    network = nearest(NETWORKS[kind], target)
+    by_windows(nn.Identity(), small[:, :8, :8, :8])
+    whole_coarse(network, small)
+    return partial(WAYS[way], network), parameters(network)
+
+
+def grown(name: str, size: str, image: np.ndarray) -> float:
+    """Return by how many MiB this process grew at most on one side."""
+    work, _ = side_of(name, size)
+    before = settled_mib()
+    work(image)
+    return peak_mib() - before
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,39 +140,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     warnings.filterwarnings("ignore", module="monai|torch")
-    keep_memory()
+    if given.memory_of in (None, OURS):  # No plain program does so.
+        keep_memory()
     torch.set_num_threads(given.threads)
-    torch.manual_seed(0)
     image = np.random.default_rng(0).standard_normal((len(GLIOMA.modalities), *given.extent), dtype=np.float32)
-    model = ccsd(given.size)
-    target, everything = parameters(model.method), (True,) * len(GLIOMA.modalities)
-    others = {"SegResNet": nearest(segresnet, target), "DynUNet": nearest(dynunet, target)}
-    cpu = torch.device("cpu")
-    works: dict[str, Callable[[], object]] = {
-        "anymri ccsd": lambda: list(region_logits_of(model, image, everything, [everything], device=cpu))
-    }
-    for name, network in others.items():
-        works[f"{name}, {WINDOW}³ windows"] = lambda network=network: by_windows(network, image)
-        works[f"{name}, whole at 2 mm"] = lambda network=network: whole_coarse(network, image)
-    sizes = {name: next((parameters(n) for o, n in others.items() if name.startswith(o)), target) for name in works}
-    works["anymri ccsd"]()  # Imports and first calls.
-    by_windows(nn.Identity(), image[:, :8, :8, :8])
-    for network in others.values():
-        whole_coarse(network, image[:, :64, :64, :64])
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    if given.memory_of:
+        print(grown(given.memory_of, given.size, image))
+        return
+    sides = {name: side_of(name, given.size) for name in SIDES}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in SIDES}
     for round_ in range(given.rounds):
-        for name in list(works) if round_ % 2 else reversed(works):
-            found[name].append(timed(works[name])[1:])
+        for name in SIDES if round_ % 2 else reversed(SIDES):
+            found[name].append(timed(partial(sides[name][0], image))[1:])
     print(f"{'×'.join(map(str, given.extent))} voxels\n{described()}")
-    print(f"{'':<28}{'M parameters':>14}{'wall s':>10}{'CPU s':>10}{'ratio CPU':>12}")
+    print(f"{'':<28}{'M parameters':>14}{'wall s':>10}{'CPU s':>10}{'ratio CPU':>12}{'peak MiB':>10}")
     rows = []
+    words = ["--size", given.size, "--extent", *map(str, given.extent), "--threads", str(given.threads), "--memory-of"]
     for name, times in found.items():
-        ratio = statistics.median(c / ours for (_, c), (_, ours) in zip(times, found["anymri ccsd"], strict=True))
-        wall, cpu_seconds = (statistics.median(t[i] for t in times) for i in (0, 1))
-        rows.append({"name": name, "parameters": sizes[name], "wall": wall, "cpu": cpu_seconds, "ratio": ratio})
-        print(f"{name:<28}{sizes[name]:>14.2f}{wall:>10.2f}{cpu_seconds:>10.2f}{ratio:>12.1f}")
+        ratio = statistics.median(c / ours for (_, c), (_, ours) in zip(times, found[OURS], strict=True))
+        wall, cpu = (statistics.median(t[i] for t in times) for i in (0, 1))
+        peak = float(subprocess.run([sys.executable, __file__, *words, name], check=True, stdout=subprocess.PIPE).stdout)
+        rows.append({"name": name, "parameters": sides[name][1], "wall": wall, "cpu": cpu, "ratio": ratio, "MiB": peak})
+        print(f"{name:<28}{sides[name][1]:>14.2f}{wall:>10.2f}{cpu:>10.2f}{ratio:>12.1f}{peak:>10.0f}", flush=True)
     write_json(given.json, {"extent": list(given.extent), "rows": rows})
 
 
