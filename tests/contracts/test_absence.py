@@ -31,10 +31,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adamm-sigmoid": ("adamm", {"outputs": "sigmoid"}),
     "adamm-case": ("adamm", {"gate": "case"}),
     "adamm-attached": ("adamm", {"teacher": "attached"}),
+    "adamm-frozen": ("adamm", {"teacher": "frozen"}),
+    "adamm-absolute": ("adamm", {"style_scale": "absolute"}),
     "dropout_unet-no_presence": ("dropout_unet", {"presence": False}),
     "shaspec-first": ("shaspec", {"absent": "first"}),
     "shaspec-sigmoid": ("shaspec", {"outputs": "sigmoid"}),
     "shaspec-no_auxiliaries": ("shaspec", {"alignment": 0.0, "domain": 0.0}),
+    "retrieval-centred": ("retrieval", {"similarity": "centred"}),
     "uhved-plain": ("uhved", {"divergence": 0.0, "reconstruction": 0.0}),
 }
 CASES = [(v, "glioma") for v in VARIANTS] + [(m, t) for m in ALL_METHODS for t in ALL_TASKS if t != "glioma"]

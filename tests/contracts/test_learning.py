@@ -65,6 +65,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("shaspec", {"alignment": 0.0, "domain": 0.0}),
     ("shaspec", {"complete": 0.0}),
     ("shaspec", {"complete": 1.0, "absent": "first"}),
+    ("retrieval", {"similarity": "centred"}),
     ("synthesis", {"variance": 0.0}),
     ("uhved", {"divergence": 0.0}),
     ("uhved", {"reconstruction": 0.0}),

@@ -23,8 +23,8 @@ _CALMER = {"adamm": {"learning_rate": 1e-3}}
 def six_categories() -> Mapping[str, Run]:
     """Return one method of each category (two of the last) at size small: 1000 steps of one 64³ patch at 2 mm, fold 0 left out.
 
-    All of ShaSpec but its size is as published, with the mean of what kept modalities share in the place of absent ones. The rate
-    is 3e-3 for all but AdaMM, whose loss runs away there: 1e-3.
+    ShaSpec has both auxiliary losses, and in the place of absent modalities the mean of what kept ones share. The rate is 3e-3 for
+    all but AdaMM, whose loss runs away there: 1e-3.
     """
     runs = side_by_side({name: (name, "small") for names in REPRESENTATIVES.values() for name in names})
     return {name: checked_run({**run.model_dump(mode="json"), **BRIEF, **_CALMER.get(name, {})}) for name, run in runs.items()}
