@@ -19,15 +19,3 @@ print(*[name for name in {NEEDLESS!r} if name in sys.modules])
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
-
-
-def test_images_are_read_before_torch_is_imported() -> None:
-    code = """
-import sys
-import anymri.cli
-from pathlib import Path
-sys.modules["anymri.cli.segment"]._begun({"T1": Path("missing.nii.gz")})
-print("torch" in sys.modules)
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"

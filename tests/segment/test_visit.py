@@ -17,9 +17,10 @@ from anymri.domain.task import GLIOMA, PROSTATE
 from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.preparation.pipeline import prepare_cohort
 from anymri.segment import Visit, segment_visit
-from anymri.segment.visit import absolute, checked_images, inputs_of, opened_case
+from anymri.segment.visit import absolute, checked_images, inputs_of, opened_case, read_images
 from anymri.volumes.nifti import read_nifti, write_nifti
 from anymri.volumes.store import read_case
+from anymri.volumes.volume import Grid, Volume
 from anymri.weights import load_model
 
 
@@ -113,3 +114,15 @@ def test_an_image_whose_field_of_view_is_cut_is_warned_of(weights: Path, tmp_pat
     ]
     alone = segment({"FLAIR": tmp_path / "cut.nii.gz"}, weights=model).summary
     assert alone["coverage"] == {"FLAIR": 1.0}  # Nothing to compare it with.
+
+
+def test_images_are_read_side_by_side_in_their_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = [tmp_path / f"{name}.nii.gz" for name in "ab"]
+    for file in files:
+        write_nifti(file, Volume(rng.normal(0, 1, (5, 6, 7)).astype(np.float32), Grid((5, 6, 7), np.eye(4))))
+    found = read_images({"T2": Source(files[1]), "T1": Source(files[0])})
+    assert list(found) == ["T2", "T1"]
+    assert np.array_equal(found["T1"].array, read_nifti(files[0]).array)
+    with pytest.raises(InputFileError, match="not found"):
+        read_images({"T1": Source(files[0]), "T2": Source(tmp_path / "missing.nii.gz")})

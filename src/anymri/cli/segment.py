@@ -49,7 +49,6 @@ def segment(
         raise UsageError("--shard and --workers divide many patients; images of one patient were given")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("torchrun would have every process segment every patient; divide them by --shard or --workers instead")
-    begun = _begun(dict(given))  # Before torch is imported, which takes its time.
     from anymri.nn.processor import keep_memory
     from anymri.segment import checked_options, ready
     from anymri.weights import load_model, load_trust, named
@@ -62,17 +61,10 @@ def segment(
     if given or workers == 1:  # Pages come last: what makes them is loaded while the network works.
         threading.Thread(target=_load_pages, daemon=True).start()
     if given:
-        _segment_one(dict(given), out, model, options, begun)
+        _segment_one(dict(given), out, model, options)
         return
     assignment = _assignment(study or [], cohort, model, options, out)
     _segment_many(assignment, part, workers, named(weights).file)
-
-
-def _begun(images: dict[str, Path]) -> Any:
-    from anymri.domain.case import Source
-    from anymri.volumes.images import reading
-
-    return reading([Source(path) for path in images.values()])
 
 
 def _part(shard: str | None) -> Any:
@@ -91,12 +83,12 @@ def _load_pages() -> None:
     load_plotting()
 
 
-def _segment_one(images: dict[str, Path], out: Path, model: Any, options: Any, begun: Any) -> None:
+def _segment_one(images: dict[str, Path], out: Path, model: Any, options: Any) -> None:
     from anymri.segment import attempted, write_segmentation
     from anymri.segment import segment as segment_patient
 
     with attempted(out):
-        result = segment_patient(images, name=out.resolve().name, weights=model, options=options, begun=begun)
+        result = segment_patient(images, name=out.resolve().name, weights=model, options=options)
         write_segmentation(result, out)
     _print(result.summary, out)
     print(USE)

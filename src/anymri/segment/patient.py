@@ -26,7 +26,6 @@ from anymri.trust import statement
 from anymri.trust.calibration import RAW
 from anymri.trust.record import Trust
 from anymri.trust.statement import NOT_MEASURED, Statement
-from anymri.volumes.images import Reading
 from anymri.volumes.nifti import write_nifti
 from anymri.volumes.store import write_json
 from anymri.volumes.volume import Volume
@@ -129,7 +128,6 @@ def segment(
     name: str = "patient",
     weights: Model | str | Path | None = None,
     options: Options | None = None,
-    begun: Reading | None = None,
 ) -> Segmentation:
     """Segment one patient from the images at hand.
 
@@ -138,7 +136,6 @@ def segment(
         name: What to call the patient.
         weights: Name or file of weights, or a model already loaded; the default weights if None.
         options: How to segment. If they have no trust, it is looked for beside the weights.
-        begun: Images that are being read already; see ``anymri.volumes.images.reading``.
 
     Returns:
         The mask on the grid of the first image in the task's order, with all that is known about it.
@@ -153,13 +150,13 @@ def segment(
         options = replace(options, trust=trust_of(model) if isinstance(weights, Model) else load_trust(weights, model))
     loaded = {} if isinstance(weights, Model) else {"load_weights": round(time.perf_counter() - started, 3)}
     visit = Visit(name, {n: Source(Path(path)) for n, path in images.items()})
-    result = segment_visit(visit, model, options, begun=begun)
+    result = segment_visit(visit, model, options)
     seconds = loaded | result.summary["seconds"]
     return replace(result, summary=result.summary | {"seconds": seconds})
 
 
-def segment_visit(visit: Visit, model: Model, options: Options, *, begun: Reading | None = None) -> Segmentation:
-    """Segment one patient, from raw files or from a prepared case; ``begun``: images that are being read already.
+def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
+    """Segment one patient, from raw files or from a prepared case.
 
     Raises:
         AnymriError: One line about what cannot be used.
@@ -171,7 +168,7 @@ def segment_visit(visit: Visit, model: Model, options: Options, *, begun: Readin
     if visit.case is None:
         images = checked_images(visit, task)
         inputs = inputs_of(visit)
-        volumes = read_images(images, begun)
+        volumes = read_images(images)
         clock.lap("read")
         opened = opened_images(visit, volumes, task)
         clock.lap("prepare")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from anymri.domain.modality import Subset
 from anymri.domain.task import Task
 from anymri.errors import CaseError, InputFileError, UsageError
 from anymri.preparation.pipeline import prepare_images
-from anymri.volumes.images import Reading, reading
+from anymri.volumes.images import read_image
 from anymri.volumes.store import read_case
 from anymri.volumes.volume import Array, Grid, Volume, resampled
 
@@ -120,19 +121,15 @@ def _facts(source: Source) -> Facts:
     return {"file": os.path.abspath(source.path), "channel": source.channel, "bytes": found.st_size, "changed": changed}
 
 
-def read_images(images: Mapping[str, Source], begun: Reading | None = None) -> dict[str, Volume]:
-    """Return raw images, read side by side.
-
-    Args:
-        images: Modality name → where its voxels are.
-        begun: What is being read already.
+def read_images(images: Mapping[str, Source]) -> dict[str, Volume]:
+    """Return raw images, modality name → image, read side by side.
 
     Raises:
         AnymriError: If a file cannot be used; the message names it.
     """
-    begun = begun or {}
-    files = {**reading([s for s in images.values() if s not in begun]), **begun}
-    return {name: files[source].result() for name, source in images.items()}
+    with ThreadPoolExecutor(max(1, len(images))) as pool:
+        volumes = pool.map(lambda source: read_image(source.path, channel=source.channel), images.values())
+        return dict(zip(images, volumes, strict=True))
 
 
 def opened_images(visit: Visit, volumes: dict[str, Volume], task: Task) -> Opened:

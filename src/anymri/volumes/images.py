@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from anymri.domain.case import Source
 from anymri.errors import InputFileError
 from anymri.volumes import itk, nifti
 from anymri.volumes.volume import Volume
 
-Reading = Mapping[Source, Future[Volume]]
 ENDINGS = (".nii.gz", ".nii", *itk.ENDINGS)
 # Formats that keep header and voxels in two files, which get parted from each other.
 _DETACHED = {".mhd": ".mha", ".nhdr": ".nrrd", ".hdr": ".nii.gz", ".img": ".nii.gz", ".raw": ".mha"}
@@ -46,15 +42,6 @@ def read_image(path: Path | str, *, channel: int | None = None) -> Volume:
         GridMismatchError: If its spacing or orientation makes no sense.
     """
     return itk.read_itk(path, channel=channel) if _is_itk(Path(path)) else nifti.read_nifti(path, channel=channel)
-
-
-def reading(sources: Collection[Source]) -> Reading:
-    """Begin to read images side by side and return at once; ``result`` of each gives what ``read_image`` returns or raises."""
-    pool = ThreadPoolExecutor(max(1, len(sources)))
-    try:
-        return {source: pool.submit(read_image, source.path, channel=source.channel) for source in sources}
-    finally:
-        pool.shutdown(wait=False)  # What has been given to it is done all the same.
 
 
 def read_label_map(path: Path | str, *, channel: int | None = None) -> Volume:
