@@ -24,14 +24,16 @@ import torch
 from measuring import described, write_json
 
 from anymri.data.patients import Patient, load_patient
-from anymri.engine.inference import nested, window_corners
+from anymri.engine.inference import autocast, nested, window_corners
 from anymri.engine.model import read_model, with_settings
 from anymri.errors import UsageError
 from anymri.methods.method import Method
+from anymri.nn.processor import keep_memory, suited_to
 from anymri.volumes.store import case_folder, read_cohort
 
 MARK = "T1c"
 GATES = ("off", "window")
+CPU = torch.device("cpu")
 
 
 @dataclass
@@ -71,8 +73,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Folder of a prepared cohort.")
     parser.add_argument("--fold", type=int, required=True)
     parser.add_argument("--edge", type=int, default=64, help="Of windows, in the model's voxels.")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    keep_memory()
     model = read_model(given.weights)
     if model.header.method != "adamm":
         raise UsageError(f"{given.weights}: weights of {model.header.method}; only adamm has a presence head")
@@ -82,8 +86,9 @@ def main() -> None:
     both = {gate: with_settings(model, {**model.header.config, "gate": gate}).method for gate in GATES}
     for name in names:
         patient = load_patient(case_folder(given.data, name), task, stride, intensity=model.header.window.intensity)
-        count(both, patient, (given.edge, stride), tallies)
-    print(f"{described()}\n{len(names)} cases, windows of {given.edge}³")
+        with autocast(CPU, given.precision), suited_to(CPU):
+            count(both, patient, (given.edge, stride), tallies)
+    print(f"{described()}\n{len(names)} cases, windows of {given.edge}³, {given.precision}")
     print(f"{'subsets':<14}{'region':<8}{'reference':<12}{'windows':>9}{'drawn':>8}{'emptied':>9}{'voxels':>10}{'taken out':>11}")
     for (subsets, region, there), t in sorted(tallies.items()):
         row = (
