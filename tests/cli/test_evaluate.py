@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from anymri.domain.task import GLIOMA
+from anymri.engine.model import Training, WeightsHeader, write_weights
+from anymri.engine.run import Window
 
-from ..material import write_made_cohort
+from ..material import tiny, write_made_cohort
 
 
 @pytest.fixture
@@ -45,3 +47,29 @@ def test_mistakes_are_one_line_and_nothing_is_written(run, weights: Path, prepar
         done = run("evaluate", *words, "--data", prepared, "--out", tmp_path / "s.csv")
         assert done.code == 2 and said in done.err and len(done.err.splitlines()) == 1, done.err
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_cases_of_the_training_are_not_scored_unless_a_fold_is_named(run, prepared: Path, tmp_path: Path) -> None:
+    def trained_on(*cases: str) -> Path:
+        method = tiny("dropout_unet", GLIOMA)
+        config = method.config.model_dump(mode="json")
+        made = Training(cases=cases, cohort={"name": "elsewhere"})
+        header = WeightsHeader(name="w", method="dropout_unet", config=config, task=GLIOMA.name, window=Window(), training=made)
+        write_weights(tmp_path / "w.safetensors", method.state_dict(), header)
+        return tmp_path / "w.safetensors"
+
+    def scored(weights: Path, *words: str) -> tuple[set[str], str]:
+        done = run("evaluate", weights, "--data", prepared, "--out", tmp_path / "s.csv", *words)
+        assert done.code == 0, done.err
+        with (tmp_path / "s.csv").open() as file:
+            return {row["case"] for row in csv.DictReader(file)}, done.err
+
+    cases, said = scored(trained_on("a", "of another cohort"))
+    assert cases == {"b"} and "note: 1 cases that were in the training of these weights are left out" in said
+    assert "are left out; --fold scores" in (tmp_path / "s.md").read_text()
+    cases, said = scored(trained_on("a"), "--fold", "0")
+    assert cases == {"a"} and "note: 1 of these 1 cases were in the training" in said
+    cases, said = scored(trained_on("a", "b"))
+    assert cases == {"a", "b"} and "note: 2 of these 2 cases were in the training" in said
+    cases, said = scored(trained_on())
+    assert cases == {"a", "b"} and "do not say which cases they were trained on" in said

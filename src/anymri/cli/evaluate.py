@@ -85,11 +85,14 @@ def _of_weights(loaded: Model, data: Path, out: Path, how: tuple[Any, int | None
     left_out = trained.fold if record.name == trained.cohort.get("name") else None
     cases = _cases(split, left_out if fold is None else fold)
     seen = [n for n in cases if n in trained.cases]
-    if not trained.cases:
-        print("note: these weights do not say which cases they were trained on; the scores may be of some of them", file=sys.stderr)
-    elif seen:
-        print(f"note: {len(seen)} of these {len(cases)} cases were in the training of these weights", file=sys.stderr)
     notes = [f"scored as {loaded.called}: not the settings that these weights were trained with"] if loaded.changed else []
+    if not trained.cases:
+        notes.append("these weights do not say which cases they were trained on; the scores may be of some of them")
+    elif fold is None and 0 < len(seen) < len(cases):
+        cases = tuple(n for n in cases if n not in trained.cases)
+        notes.append(f"{len(seen)} cases that were in the training of these weights are left out; --fold scores a whole fold")
+    elif seen:
+        notes.append(f"{len(seen)} of these {len(cases)} cases were in the training of these weights")
     for note in notes:
         print(one_line(f"note: {note}"), file=sys.stderr)
     with progress_bar("scoring", len(cases)) as advance:
