@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from anymri.errors import InputFileError
@@ -78,6 +80,18 @@ def test_runs_that_differ_in_nothing_and_scored_the_same_cases_are_told_apart_by
     for name in ("a", "b"):
         write_scored_run(tmp_path / name)
     assert labels(tmp_path) == [["ccsd: a", "ccsd: b"]]
+
+
+@pytest.mark.parametrize(
+    ("third", "expected"), [(range(6, 9), ["ccsd"]), (range(2, 8), ["ccsd: split1 and split2", "ccsd: split3"])]
+)
+def test_splits_by_lists_of_cases_are_folds_unless_they_overlap(tmp_path, third, expected):
+    for name, cases in (("split1", range(3)), ("split2", range(3, 6)), ("split3", third)):
+        folder = write_scored_run(tmp_path / name, fold=None, cases=cases)
+        record = json.loads((folder / "run.json").read_text())
+        record["run"]["cases"] = {"train": [f"patient {name} {i}" for i in range(200)], "test": [f"case{c}" for c in cases]}
+        (folder / "run.json").write_text(json.dumps(record))
+    assert labels(tmp_path) == [expected]
 
 
 def test_one_file_with_folds_and_seeds_is_one_method(tmp_path):

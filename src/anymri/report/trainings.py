@@ -15,8 +15,9 @@ from anymri.errors import InputFileError, UsageError
 from anymri.methods import method_named
 
 # Runs that differ in nothing else are repetitions of one another.
-_REPETITION = ("seed", "fold", "threads", "checkpoint_minutes")
+_REPETITION = ("seed", "fold", "cases", "threads", "checkpoint_minutes")
 _CONFIG = "config."
+_MOST = 6  # Longer lists are counted, not spelt out.
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def read_training(folder: Path) -> Training:
         method=run["method"],
         seed=run.get("seed"),
         fold=run.get("fold"),
-        settings={k: v for k, v in _flat(run).items() if k not in _REPETITION},
+        settings={k: v for k, v in _flat(run).items() if k.split(".")[0] not in _REPETITION},
         cohort=str(cohort.get("name", "")) if isinstance(cohort, dict) else "",
         losses=_losses(files.log),
         candidates=dict(selection.get("scores") or {}),
@@ -117,7 +118,7 @@ def setting_text(value: Any) -> str:
     if isinstance(value, int | float):
         return f"{value:g}"
     if isinstance(value, list | tuple):
-        return "/".join(map(setting_text, value))
+        return "/".join(map(setting_text, value)) if len(value) <= _MOST else f"{len(value)} values"
     return str(value).replace("_", " ")
 
 
