@@ -15,7 +15,7 @@ from anymri.report.trainings import Training, differing, setting_name, setting_t
 _FEW = 8  # Settings in which runs may differ and still be an ablation of one method.
 
 
-def ablation_tables(series: Sequence[MeasuredSeries], *, name: str, bootstrap: Bootstrap) -> tuple[Table, ...]:
+def ablation_tables(series: Sequence[MeasuredSeries], *, name: str, where: str, bootstrap: Bootstrap) -> tuple[Table, ...]:
     """Return one table for each method of which several variants were measured that differ in few settings."""
     families: dict[str, list[MeasuredSeries]] = {}
     for own in series:
@@ -25,7 +25,7 @@ def ablation_tables(series: Sequence[MeasuredSeries], *, name: str, bootstrap: B
     for method, family in families.items():
         fields = differing([s.measured.trainings[0] for s in family])
         if len(family) > 1 and 0 < len(fields) <= _FEW:
-            tables.append(_measured(family, fields, f"{name}_{method}", bootstrap))
+            tables.append(_measured(family, fields, (f"{name}_{method}", f"Ablation of {method}, {where}"), bootstrap))
     return tuple(tables)
 
 
@@ -92,7 +92,7 @@ def training_table(trainings: Sequence[Training]) -> Table | None:
     return Table("table_trainings", "Trainings", "run folder", header, rows, notes=notes)
 
 
-def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], name: str, bootstrap: Bootstrap) -> Table:
+def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], called: tuple[str, str], bootstrap: Bootstrap) -> Table:
     regions = regions_of(family)
     among = {s.peers for s in family}
     rows = [
@@ -111,7 +111,6 @@ def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], name: str
     marked = column_best(rows, among=[s.peers for s in family], columns=range(first, first + count), higher=[True] * count)
     header = (*map(setting_name, fields), *regions, "mean", "seeds")
     groups = (("settings in which they differ", first), ("Dice, %", count), ("", 1))
-    method = family[0].measured.method
     notes = (
         "Mean over all subsets; seeds are averaged per case first.",
         INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples),
@@ -121,7 +120,7 @@ def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], name: str
             else ("Not all variants were scored on the same cases: the best is marked among those that were.",)
         ),
     )
-    return Table(name, f"Ablation of {method}", "variant", header, marked, groups, notes)
+    return Table(*called, "variant", header, marked, groups, notes)
 
 
 def _validation(training: Training) -> Cell:

@@ -105,14 +105,14 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
         (
             "Robustness",
             (
-                curve_figure(series, name=f"figure_modalities{suffix}", title="Mean Dice by number of modalities"),
+                curve_figure(series, name=f"figure_modalities{suffix}", title=f"Mean Dice by number of modalities, {where}"),
                 areas,
-                area_figure(series, name=f"figure_aurc{suffix}", title="Area under the robustness curve"),
+                area_figure(series, name=f"figure_aurc{suffix}", title=f"Area under the robustness curve, {where}"),
                 without_table(series, name=f"table_without{suffix}", title=f"Without a modality, {where}"),
             ),
         ),
         ("Paired tests", (tests,)),
-        ("Ablations", ablation_tables(measured, name=f"table_ablation{suffix}", bootstrap=bootstrap)),
+        ("Ablations", ablation_tables(measured, name=f"table_ablation{suffix}", where=where, bootstrap=bootstrap)),
         ("Seeds", (seed_table(measured, name=f"table_seeds{suffix}", title=f"Seeds, {where}"),)),
         ("Empty masks", (empty_table(measured, name=f"table_empties{suffix}", title=f"Empty masks, {where}"),)),
     )

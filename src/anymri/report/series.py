@@ -159,7 +159,7 @@ class PublishedSeries:
     @property
     def group(self) -> str:
         """Heading over the methods it stands beside."""
-        return f"published: {self.table.title.partition(':')[0]}"
+        return f"published on {self.table.data}: {self.table.title.partition(':')[0]}"
 
     @property
     def peers(self) -> object:
