@@ -11,7 +11,9 @@ import pytest
 from anymri.errors import AnymriError
 from anymri.metrics.scores import read_scores
 from anymri.metrics.statistics import Bootstrap
+from anymri.published.reading import published_tables
 from anymri.report.page import write_report
+from anymri.report.series import PublishedSeries
 
 from .made import SUBSETS, write_run, write_scored_run, write_table
 from .test_table import check_latex
@@ -367,3 +369,10 @@ def test_across_protocols_tables_are_marked_and_the_best_is_found_within_one(tmp
     }
     (mean,) = (x for x in text[text.index("**Dice, phantoms") :].split("**Means")[0].splitlines() if x.startswith("| mean"))
     assert mean.count("**") == 6  # One of two in each region; the third stands alone under its rules.
+
+
+def test_one_source_on_two_data_sets_stands_under_two_headings():
+    tables = [t for t in published_tables() if t.kind == "methods"]
+    groups = {t.name: PublishedSeries(t, t.methods[0]).group for t in tables}
+    assert len({t.data for t in tables}) > 1
+    assert all(t.data in groups[t.name] for t in tables)
