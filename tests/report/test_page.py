@@ -143,7 +143,8 @@ def test_measured_and_published_stand_side_by_side(measured):
     columns = list(rows[0])
     group = "ET, measured: knowledge distillation"
     assert f"{group}: ccsd: as by default" in columns and f"{group}: ccsd: as by default, low" in columns
-    assert "ET, measured: robustness enhancement: dropout_unet" in columns and "ET, published on BraTS 2018: CCSD, Table 1: MIFPN" in columns
+    assert "ET, measured: robustness enhancement: dropout_unet" in columns
+    assert "ET, published on BraTS 2018: CCSD, Table 1: MIFPN" in columns
     assert rows[0]["ET, published on BraTS 2018: CCSD, Table 1: CCSD"] == "45.48"
     means = {r["method"]: r for r in cells(measured / "table_means.csv")}
     assert (
