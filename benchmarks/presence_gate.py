@@ -26,7 +26,6 @@ from measuring import described, write_json
 from anymri.data.patients import Patient, load_patient
 from anymri.engine.inference import autocast, nested, window_corners
 from anymri.engine.model import read_model, with_settings
-from anymri.errors import UsageError
 from anymri.methods.method import Method
 from anymri.nn.processor import keep_memory, suited_to
 from anymri.volumes.store import case_folder, read_cohort
@@ -79,7 +78,7 @@ def main() -> None:
     keep_memory()
     model = read_model(given.weights)
     if model.header.method != "adamm":
-        raise UsageError(f"{given.weights}: weights of {model.header.method}; only adamm has a presence head")
+        raise SystemExit(f"{given.weights}: weights of {model.header.method}; only adamm has a presence head")
     names = read_cohort(given.data)[1].folds[given.fold]
     task, stride = model.method.task, model.header.window.stride
     tallies: Tallies = defaultdict(Tally)
@@ -96,7 +95,7 @@ def main() -> None:
         )
         print(row + f"{100 * t.taken / max(t.voxels, 1):>9.1f} %")
     rows = [{"subsets": s, "region": r, "in_reference": there, **vars(t)} for (s, r, there), t in sorted(tallies.items())]
-    write_json(given.json, {"cases": len(names), "edge": given.edge, "rows": rows})
+    write_json(given.json, {"cases": len(names), "edge": given.edge, "precision": given.precision, "rows": rows})
 
 
 def count(both: Mapping[str, Method], patient: Patient, size: tuple[int, int], tallies: Tallies) -> None:
