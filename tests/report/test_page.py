@@ -377,3 +377,15 @@ def test_one_source_on_two_data_sets_stands_under_two_headings():
     groups = {t.name: PublishedSeries(t, t.methods[0]).group for t in tables}
     assert len({t.data for t in tables}) > 1
     assert all(t.data in groups[t.name] for t in tables)
+
+
+def test_splits_with_cases_in_common_have_a_mean_without_intervals(tmp_path):
+    for name, cases in (("split1", range(4)), ("split2", range(3, 6))):
+        write_scored_run(tmp_path / name, fold=None, cases=cases)
+    write_report([tmp_path], tmp_path / "out", bootstrap=FEW)
+    rows = cells(tmp_path / "out" / "table_splits.csv")
+    tables = [read_scores(tmp_path / f"{name}.csv") for name in ("split1", "split2")]
+    values = [[r.value for r in t if (r.metric, r.region, r.subset) == ("dice", "TC", "T1c")] for t in tables]
+    (found,) = (float(row["TC"]) for row in rows if row["modalities"] == "T1c")
+    assert found == pytest.approx(100 * sum(sum(v) / len(v) for v in values) / 2)
+    assert len(rows) == 16 and not any("low" in name for name in rows[0])

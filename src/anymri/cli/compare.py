@@ -83,7 +83,7 @@ def with_cases(runs: Mapping[str, Run], data: Path, allow_missing: bool) -> dict
 
     split = read_cohort(data)[1]
     missing = {name: missing_cases(run, split) for name, run in runs.items()}
-    each = tuple(dict.fromkeys(case for cases in missing.values() for case in cases))
+    each = sorted({case for cases in missing.values() for case in cases})
     if each and not allow_missing:
         for case in each:
             print(f"missing: {case}", file=sys.stderr)

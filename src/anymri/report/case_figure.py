@@ -58,6 +58,7 @@ class _Shown:
         task: Names and colours.
         images: Modality → its axial slice.
         windows: Modality → intensities shown as black and white.
+        background: The modality that colours are laid over: the one that covers most, as a field of view may be cut.
         truth: Slice of class numbers; see ``_classes``.
         extent_mm: Width and height of the slice.
         box: The part of the upright volume that is shown.
@@ -67,6 +68,7 @@ class _Shown:
     task: Task
     images: Mapping[str, Array]
     windows: Mapping[str, tuple[float, float]]
+    background: str
     truth: Array
     extent_mm: tuple[float, float]
     box: Box
@@ -143,6 +145,7 @@ def _shown(task: Task, at_hand: Subset, image: Array, truth: Mapping[str, Array]
         task=task,
         images={n: AXIAL.cut(v.array[box], cut) for n, v in upright.items()},
         windows={n: intensity_window(v.array[box]) for n, v in upright.items()},
+        background=max(upright, key=lambda n: np.count_nonzero(upright[n].array)),
         truth=AXIAL.cut(classes, cut),
         extent_mm=(classes.shape[AXIAL.across] * spacing_mm[AXIAL.across], classes.shape[AXIAL.down] * spacing_mm[AXIAL.down]),
         box=box,
@@ -194,14 +197,13 @@ def _drawn(shown: _Shown, rows: Sequence[tuple[str, list[tuple[str, Array]]]]) -
         axes.set_title(title, fontsize=8, pad=3)
         return axes
 
-    background = next(iter(shown.images))
     for column, (name, image) in enumerate(shown.images.items()):
         show_slice(panel(0, column, name), image, shown.extent_mm, shown.windows[name])
     top = [("reference", shown.truth)]
     for row, (label, panels) in enumerate([("", top), *rows]):
         for column, (title, classes) in enumerate(panels, start=len(shown.images) if row == 0 else 0):
             axes = panel(row, column, title)
-            show_slice(axes, shown.images[background], shown.extent_mm, shown.windows[background])
+            show_slice(axes, shown.images[shown.background], shown.extent_mm, shown.windows[shown.background])
             _paint(axes, classes, shown)
         middle = height - (row + 1) * (tall + _TITLE) + tall / 2
         figure.text(0.5 * _SIDE / width, middle / height, label, rotation=90, ha="center", va="center", fontsize=8)

@@ -24,6 +24,7 @@ from anymri.report.table import (
     Unit,
     column_best,
     counted,
+    known,
     number,
     with_best,
 )
@@ -33,7 +34,7 @@ _ALL_PAIRS = 4  # Methods up to which each is compared with each.
 _POINTS = Unit("points", 100.0, 2)
 _UNITS = {DICE: PERCENT, HD95: MILLIMETRES, APART: MILLIMETRES}
 _NAMES = {DICE: "Dice", HD95: "HD95", APART: "HD95 where neither is empty"}
-INTERVALS = "Small print: {level:g} % interval, bootstrap over cases ({resamples} resamples). Published numbers come without."
+INTERVALS = "Intervals of {level:g} %: bootstrap over cases ({resamples} resamples). Published numbers come without."
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def contest_table(
     rows = tuple(Row(f"{a} − {b}", _contest_cells(of, regions)) for (a, b), of in by_pair.items())
     notes = (
         "Dice, first minus second, mean over subsets of the means over cases that both have; seeds are averaged per case first.",
-        f"Small print: {100 * bootstrap.level:g} % interval by paired bootstrap over cases ({bootstrap.resamples} resamples).",
+        f"Intervals of {100 * bootstrap.level:g} %: paired bootstrap over cases ({bootstrap.resamples} resamples).",
         f"p: Wilcoxon's signed-rank test over the cases, two-sided; p Holm: corrected for all {len(found)} tests of this table.",
         *(() if each else (f"More than {_ALL_PAIRS} methods: each is compared with {labels[0]}, the first that was given.",)),
     )
@@ -240,6 +241,32 @@ def seed_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> Ta
     covered = [{s.cases for s in own.dice.by_seed.values()} for own in several]
     notes = ("Not every seed was scored on the same cases.",) if any(len(cases) > 1 for cases in covered) else ()
     return Table(name, title, "seed", (*regions, "mean"), tuple(rows), (("Dice, %", len(regions) + 1),), notes)
+
+
+def split_tables(series: Sequence[MeasuredSeries], *, name: str, where: str) -> tuple[Table, ...]:
+    """Return for every method that was trained on several splits with cases in common the mean over its splits."""
+    kinds: dict[str, list[MeasuredSeries]] = {}
+    for own in series:
+        if own.measured.trainings:
+            kinds.setdefault(own.measured.trainings[0].kind, []).append(own)
+    groups = [g for g in kinds.values() if len({own.dice.sheet.cases for own in g}) > 1 and len({own.subsets for own in g}) == 1]
+    return tuple(_split_table(g, f"{name}_{i}" if len(groups) > 1 else name, where) for i, g in enumerate(groups, start=1))
+
+
+def _split_table(series: Sequence[MeasuredSeries], name: str, where: str) -> Table:
+    regions, method = regions_of(series), series[0].measured.method
+
+    def cells(of: Callable[[MeasuredSeries, str], float]) -> tuple[Cell, ...]:
+        found = [[of(own, region) for own in series] for region in regions]
+        return tuple(number(known(sum(values) / len(values)), PERCENT) for values in found)
+
+    rows = [Row(s, cells(lambda own, region, s=s: own.at(s, region).value)) for s in series[0].subsets]
+    rows.append(Row("mean", cells(lambda own, region: own.mean((region,)).value), ruled=True))
+    notes = (
+        f"Mean of the means of {len(series)} splits: {', '.join(own.label for own in series)}.",
+        "Without intervals: the splits share cases, so what they found is not independent.",
+    )
+    return Table(name, f"{method}, mean of its splits, {where}", "modalities", regions, tuple(rows), notes=notes)
 
 
 def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple[str, str], bootstrap: Bootstrap) -> Table:

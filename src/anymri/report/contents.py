@@ -16,6 +16,7 @@ from anymri.report.comparison import (
     empty_table,
     mean_table,
     seed_table,
+    split_tables,
     subset_tables,
     without_table,
 )
@@ -101,6 +102,7 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
             "Dice for every subset",
             subset_tables(series, name=f"table_subsets{suffix}", title=f"Dice, {where}", bootstrap=bootstrap),
         ),
+        ("Splits", split_tables(measured, name=f"table_splits{suffix}", where=where)),
         ("Means", (mean_table(series, name=f"table_means{suffix}", title=f"Means over subsets, {where}", bootstrap=bootstrap),)),
         (
             "Robustness",
