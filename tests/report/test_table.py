@@ -76,6 +76,7 @@ def check_latex(text: str) -> None:
     bare = re.sub(r"\\[\\&%$#_{}]", lambda m: "\\\\" if m[0] == "\\\\" else "", text.split("\n", 1)[1])
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
     assert not set("%#^~_") & set(re.sub(r"\\label\{[^}]*\}|\}~", "", bare))
+    assert not set("<>|") & set(re.sub(r"\$[^$]*\$", "", bare))
     opened = re.findall(r"\\(begin|end)\{(\w+)\}", bare)
     assert opened == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
     columns = len(re.findall(r"[lrc]|p\{4cm\}", re.search(r"\\begin\{tabular\}\{((?:[lrc]|p\{4cm\})+)\}", bare)[1]))  # type: ignore[index]
@@ -92,6 +93,15 @@ def test_latex_is_well_formed():
     check_latex(text)
     assert r"$\bullet$ & $\circ$ & 50.00 {\scriptsize [40.0 to 60.0]} & 70.00\textsuperscript{a} \\" in text
     assert r"\multicolumn{2}{l}{mean}" in text and r"\textbf{1}" in text and r"Dice \& more, 50 \% of\_it" in text
+
+
+def test_latex_prints_less_than_as_it_is_meant():
+    text = latex(Table("t", "a | b", "x", ("y > 1",), (Row("r", (Cell("< 0.0001", 1e-6),)),)))
+    check_latex(text)
+    assert r"& $<$ 0.0001 \\" in text and r"a \textbar{} b" in text and "y $>$ 1" in text
+    for sign in "<>|":
+        with pytest.raises(AssertionError):
+            check_latex(text.replace("0.0001", sign))
 
 
 def test_an_unknown_sign_does_not_stop_latex():

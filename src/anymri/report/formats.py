@@ -20,6 +20,10 @@ _LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    # The font that LaTeX begins with has other signs in the places of these three.
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
     "–": "--",
     "−": "$-$",
     "×": r"$\times$",
