@@ -126,7 +126,8 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
             raise UsageError(
                 f"{data}: prepared for task {record.task}, {name} is for {run.task}; give --set task={record.task}, or other cases"
             )
-        if not parts_of(run, split).test:
+        parts = parts_of(run, split)
+        if run.cases is None and not parts.test:
             raise UsageError(f"{name}: no case is left out for testing; choose a fold with --fold")
     cases = {"cohort": record.name, "sha256": _digest(split)}
     if (out / ORDER).exists():
@@ -190,6 +191,8 @@ def conclude(outcomes: Sequence[Outcome], out: Path) -> Path:
 
 
 def _done(name: str, run: Run, data: Path, path: Path, *, means: Means) -> None:
+    if run.cases is not None and not run.cases.test:
+        raise UsageError(f"{name}: no case of its test list is there; prepare some of them")
     folder, scores = RunFolder(path), path / SCORES
     started = folder.record.exists()
     if started and folder.read_run() != run:

@@ -77,6 +77,20 @@ def test_what_explodes_from_the_start_is_stopped() -> None:
     assert course_of([4.4 * 1.05**n for n in range(100)])[2] is not None
 
 
+@pytest.mark.parametrize(
+    "losses",
+    [[5.0] + [500.0] * 50, [5.0] * 10 + [1e6] * 50, [5.0] * 24 + [1e6] * 50, [5.0, 1e3] + [9e16 * 0.9**n for n in range(80)]],
+)
+def test_what_blows_up_within_the_first_steps_is_stopped(losses: list[float]) -> None:
+    step = course_of(losses)[2]
+    assert step is not None and step <= 40
+
+
+@pytest.mark.parametrize("first", [1.7, 20.0, 1e4])
+def test_a_first_loss_that_is_far_from_the_usual_stops_nothing(first: float) -> None:
+    assert course_of([first, *usual(500, seed=5)[1:]])[2] is None
+
+
 def test_spikes_do_not_stop_it_nor_does_factor_zero() -> None:
     losses = usual(500, seed=4)
     for n in range(100, 500, 7):
@@ -95,7 +109,7 @@ def test_a_course_is_short(tmp_path: Path) -> None:
     assert len(course.recent) == WINDOW
     fit(short_run("dropout_unet", steps=3), [made_patient(GLIOMA, 0)], RunFolder(tmp_path), resume=False, device=CPU)
     facts = json.loads((tmp_path / "checkpoints" / "step_00000003" / "facts.json").read_text())
-    assert set(facts["course"]) == {"recent", "start", "lowest", "spread", "doubt"} and len(facts["course"]["recent"]) == 3
+    assert set(facts["course"]) == {"recent", "first", "start", "lowest", "spread", "doubt"} and len(facts["course"]["recent"]) == 3
 
 
 def test_a_training_that_goes_wrong_is_stopped_and_its_last_checkpoint_is_from_before(tmp_path: Path) -> None:

@@ -7,10 +7,14 @@ The level of the loss is the median of its last 25 steps. It has run away if it 
 * five times the spread of single steps, so that losses around zero may.
 
 Half of that rise, in as few as 7 steps, is a doubt: no checkpoint is written while it lasts, so the last one is from before.
+
+A run may have blown up before there is a first level. So that this does not become its own yardstick, the first level and its
+spread count as four times the very first loss at most, which no step had changed yet. That holds for losses above zero alone.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -18,6 +22,7 @@ WINDOW = 25
 GLANCE = 7
 LOST = 0.5
 SPREADS = 5.0
+SINGLE = 4.0  # How far a single loss, of a batch of one, may lie below what is usual.
 PATIENCE = 100  # Steps after which a doubt that was not confirmed is dropped: the level is merely higher.
 
 
@@ -27,6 +32,7 @@ class Course:
 
     Attributes:
         recent: The last losses, at most WINDOW.
+        first: The first loss of all; None if it is not known.
         start: The first level; None until there are enough losses.
         lowest: The lowest level so far.
         spread: Median distance of single losses from that level.
@@ -34,6 +40,7 @@ class Course:
     """
 
     recent: tuple[float, ...] = ()
+    first: float | None = None
     start: float | None = None
     lowest: float = 0.0
     spread: float = 0.0
@@ -52,14 +59,17 @@ class Course:
 
 def followed(course: Course, loss: float, factor: float) -> Course:
     """Return the course after one more step."""
-    course = replace(course, recent=(*course.recent, loss)[-WINDOW:])
+    first = course.first if course.recent else loss
+    course = replace(course, recent=(*course.recent, loss)[-WINDOW:], first=first)
     if len(course.recent) < WINDOW:
         return course
     level = course.level
     if course.start is None or level < course.lowest:
         spread = median(abs(x - level) for x in course.recent)
-        start = level if course.start is None else course.start
-        return replace(course, start=start, lowest=level, spread=spread, doubt=0)
+        if course.start is None:
+            most = SINGLE * first if first is not None and min(course.recent) > 0 else math.inf
+            return replace(course, start=min(level, most), lowest=min(level, most), spread=min(spread, most))
+        return replace(course, lowest=level, spread=spread, doubt=0)
     high = factor > 0 and median(course.recent[-GLANCE:]) > (course.lowest + limit(course, factor)) / 2
     return replace(course, doubt=course.doubt + 1 if high else 0)
 
