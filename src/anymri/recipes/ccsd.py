@@ -27,10 +27,10 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
     "hmsd+dmcd": {},
 }
 ABSENT = {
-    f"{name}, {absent}": {**losses, "absent": absent} for absent in ("zero", "shared_mean") for name, losses in LOSSES.items()
+    f"{name}-{absent}": {**losses, "absent": absent} for absent in ("zero", "shared_mean") for name, losses in LOSSES.items()
 }
 FEATURES = {
-    f"{name} on {features}": {**LOSSES[name], "distilled": features}
+    f"{name}-on-{features}": {**LOSSES[name], "distilled": features}
     for features in ("shared", "specific", "fused")
     for name in ("hmsd", "dmcd", "hmsd+dmcd")
 }
