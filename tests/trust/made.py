@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from scipy.special import expit
 
@@ -10,9 +13,9 @@ from anymri.domain.task import Task
 from anymri.trust.advice import Gain
 from anymri.trust.calibration import Calibration
 from anymri.trust.checks import AdviceCheck, CalibrationCheck, Checks, DiceCheck
-from anymri.trust.counts import LOGITS
+from anymri.trust.counts import INSIDE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.expectation import LEVEL, Expectation
-from anymri.trust.fitting import Belief
+from anymri.trust.fitting import Belief, Sample
 from anymri.trust.observation import Observation
 from anymri.trust.record import Measured, TrustRecord
 
@@ -36,8 +39,19 @@ def made_observations(task: Task, cases: int = 6, *, seed: int = 0, noise: float
             gain = sum((r + 1) * kept for r, kept in enumerate(subset.mask))
             counts.append([rows] * len(task.regions))
             dice.append([float(expit(-1 + 0.5 * gain + ease + rng.normal(0, noise)))] * len(task.regions))
-        found.append(Observation(f"case_{case}", tuple(map(str, names)), np.array(counts), np.array(dice)))
+        empty = np.zeros((len(names), len(task.regions)), bool)
+        found.append(Observation(f"case_{case}", tuple(map(str, names)), np.array(counts), np.array(dice), empty))
     return found
+
+
+def emptied(sample: Sample, cases: Sequence[int], *, rightly: bool) -> Sample:
+    """Return a sample in which nothing was found in these cases, rightly or not."""
+    counts, dice, empty = sample.counts_CSNK.copy(), sample.dice_CS.copy(), sample.empty_CS.copy()
+    of = list(cases)
+    counts[of, :, INSIDE], dice[of], empty[of] = 0, float(rightly), True
+    if rightly:
+        counts[of, :, TRUE] = counts[of, :, TRUE_BAND] = 0
+    return replace(sample, counts_CSNK=counts, dice_CS=dice, empty_CS=empty)
 
 
 def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRecord:

@@ -10,6 +10,9 @@ from ..material import task_with
 MODALITIES = task_with(3).modalities
 SUBSETS = ("M0", "M1", "M2", "M0+M1", "M0+M2", "M1+M2", "M0+M1+M2")
 
+DICE = np.array([[0.1, 0.2, 0.3, 0.4, 0.6, 0.5, 0.7], [0.3, 0.2, 0.3, 0.4, 0.4, 0.5, 0.7]] * 2)
+NEVER = np.zeros(DICE.shape, bool)
+
 
 def test_every_subset_can_be_stepped_out_of_by_each_missing_modality() -> None:
     walk = steps(SUBSETS, MODALITIES)
@@ -19,13 +22,22 @@ def test_every_subset_can_be_stepped_out_of_by_each_missing_modality() -> None:
 
 
 def test_gains_by_hand() -> None:
-    dice = np.array([[0.1, 0.2, 0.3, 0.4, 0.6, 0.5, 0.7], [0.3, 0.2, 0.3, 0.4, 0.4, 0.5, 0.7]])
-    gains = fitted(dice, SUBSETS, MODALITIES)
+    gains = fitted(DICE, SUBSETS, MODALITIES, empty_CS=NEVER)
     assert gains["M0"]["M1"].mean == pytest.approx((0.3 + 0.1) / 2) and gains["M0"]["M2"].mean == pytest.approx((0.5 + 0.1) / 2)
     assert (gains["M0"]["M1"].low, gains["M0"]["M1"].high) == pytest.approx((0.1, 0.3))
     assert "M0+M1+M2" not in gains
     best = most_helpful(gains["M0"])
     assert best is not None and best[0] == "M2"
+
+
+def test_what_is_gained_over_an_empty_mask_is_not_counted() -> None:
+    dice, empty = DICE.copy(), NEVER.copy()
+    dice[0, 0], empty[0, 0] = 1.0, True  # Nothing was found from M0 alone, and nothing is there.
+    gains = fitted(dice, SUBSETS, MODALITIES, empty_CS=empty)
+    assert gains["M0"]["M1"].mean == pytest.approx((0.1 + 0.3 + 0.1) / 3)
+    assert gains["M1"] == fitted(DICE, SUBSETS, MODALITIES, empty_CS=NEVER)["M1"]
+    empty[1, 0] = True
+    assert "M0" not in fitted(dice, SUBSETS, MODALITIES, empty_CS=empty)  # Two cases are too few.
 
 
 def test_what_gains_next_to_nothing_is_not_called_help() -> None:

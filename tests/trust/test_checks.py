@@ -11,7 +11,7 @@ from anymri.trust.counts import BAND, TRUE, TRUE_BAND
 from anymri.trust.fitting import Sample, fitted, samples
 
 from ..material import task_with
-from .made import TRUTH, made_observations
+from .made import TRUTH, emptied, made_observations
 
 TASK = task_with(3)
 
@@ -25,7 +25,7 @@ def poisoned(whole: Sample, case: int) -> Sample:
     counts, dice = whole.counts_CSNK.astype(float), whole.dice_CS.copy()
     counts[case][:, [TRUE, BAND, TRUE_BAND]] = np.nan
     dice[case] = np.nan
-    return Sample(counts, dice, whole.subsets, whole.modalities)
+    return Sample(counts, dice, whole.empty_CS, whole.subsets, whole.modalities)
 
 
 def same(a: Said, b: Said) -> bool:
@@ -70,6 +70,22 @@ def test_without_a_choice_no_advice_is_checked() -> None:
     two = task_with(2)
     (first, *_) = samples(made_observations(two, 5), two.modalities)
     assert checked(first).advice is None
+
+
+def test_empty_masks_are_left_out_of_the_checks() -> None:
+    whole = emptied(sample(12), [0, 1, 2], rightly=True)
+    checks, others = checked(whole), checked(sample(12).without([0, 1, 2]))
+    assert checks.dice is not None and others.dice is not None and checks.advice is not None
+    assert checks.dice.correlation > 0.9 and checks.dice.mean_absolute_error < 1.5 * others.dice.mean_absolute_error
+    assert checks.advice == others.advice
+    assert same(said_of(whole, 2), said_of(poisoned(whole, 2), 2)) and said_of(whole, 2).expected == (None,) * 7
+
+
+def test_of_masks_that_are_hardly_ever_found_nothing_is_checked() -> None:
+    checks = checked(emptied(sample(8), range(4), rightly=False))
+    assert checks.dice is None and checks.advice is not None and checks.advice.choices == 4 * 3
+    never = checked(emptied(sample(6), range(6), rightly=True))
+    assert never.dice is None and never.advice is None
 
 
 def test_too_few_or_uneven_cases_are_refused() -> None:

@@ -92,6 +92,7 @@ def test_a_case_is_observed_as_it_is_evaluated(prepared: Path, runs: list[Model]
     seen = observe(runs[0], folder, device=CPU)
     scored = sheet(evaluate(runs[0], [folder], tmp_path / "s.csv", protocol=protocol_named("anymri"), device=CPU), DICE)
     assert seen.subsets == scored.subsets and seen.dice_SR == pytest.approx(scored.values[0])
+    assert seen.empty_SR.shape == seen.dice_SR.shape and np.isin(seen.dice_SR[seen.empty_SR], (0.0, 1.0)).all()
     truth = read_labels(folder)
     in_region = [int((truth >> r & 1).sum()) for r in range(3)]
     totals = seen.counts_SRNK.sum(-1)

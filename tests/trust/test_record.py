@@ -28,6 +28,14 @@ def test_what_is_written_is_read(file: Path) -> None:
     assert read_trust(file, weights=WEIGHTS, sha256=trust.sha256) == trust
 
 
+def test_a_file_that_counted_no_empty_masks_is_read(file: Path) -> None:
+    content = json.loads(file.read_text())
+    for region in content["regions"].values():
+        del region["belief"]["empty"]
+    file.write_text(json.dumps(content))
+    assert read_trust(file, weights=WEIGHTS).record == made_record(GLIOMA, WEIGHTS)
+
+
 def test_it_lies_beside_its_weights() -> None:
     assert beside(Path("a/ccsd-small.safetensors")) == Path("a/ccsd-small.trust.json")
     assert beside(Path("run/weights.safetensors")) == Path("run/weights.trust.json")

@@ -5,6 +5,7 @@ import pytest
 
 from anymri.domain.task import GLIOMA
 from anymri.trust.calibration import soft_dice
+from anymri.trust.fitting import EmptyMasks
 from anymri.trust.observation import said_of
 from anymri.trust.record import Trust
 from anymri.trust.statement import Statement, calibrations, made_by, stated
@@ -12,12 +13,13 @@ from anymri.trust.statement import Statement, calibrations, made_by, stated
 from .made import TRUTH, made_record
 
 
-def statement(names: tuple[str, ...], *, intercept: float = 0.0) -> Statement:
+def statement(names: tuple[str, ...], *, intercept: float = 0.0, empty: tuple[str, ...] = ()) -> Statement:
     logits = np.full((3, 4, 4, 4), -20.0, np.float32)
     for r, edge in enumerate((3, 2, 1)):
         logits[r, :edge, :edge, :edge] = 6.0 - 2 * r
     image = np.ones((4, 4, 4, 4), np.float32)
-    return stated(Trust(made_record(GLIOMA, "ab", intercept=intercept), "cd"), GLIOMA.modalities.subset(names), logits, image)
+    trust = Trust(made_record(GLIOMA, "ab", intercept=intercept), "cd")
+    return stated(trust, GLIOMA.modalities.subset(names), logits, image, empty=empty)
 
 
 def test_the_dice_to_expect_comes_from_the_models_own_probabilities() -> None:
@@ -48,6 +50,30 @@ def test_what_would_help_is_said() -> None:
     assert said.summary()["most_helpful"]["ET"] == {"modality": "T2", "gain": [0.05, 0.15]}
     whole = statement(GLIOMA.modalities.names)
     assert whole.advice() == "" and whole.summary()["most_helpful"] == {}
+
+
+def test_of_an_empty_mask_no_dice_is_expected() -> None:
+    said = statement(("FLAIR", "T1"), intercept=-4.0, empty=("ET",))
+    assert said.expected["ET"] is None and said.doubtful == ("WT", "TC") and "ET" not in said.caution() + said.advice()
+    assert said.unfound() == "No ET was found; how often that is right was not measured."
+    summary = said.summary()
+    assert summary["expected_dice"]["ET"] is None and "ET" not in summary["most_helpful"]
+    said = statement(("FLAIR", "T1"), empty=GLIOMA.region_names)
+    assert said.unfound() == "No WT and no TC and no ET was found; how often that is right was not measured."
+    assert said.caution() == said.unmeasured() == "" and said.advice() == "Without T1c and T2 the mask is less certain."
+    assert statement(("FLAIR", "T1")).unfound() == ""
+
+
+def test_how_often_an_empty_mask_was_right_is_said() -> None:
+    record = made_record(GLIOMA, "ab")
+    counted = EmptyMasks(masks=6, right=2, cases=3, without=1)
+    measured = record.regions["ET"].model_copy(update={"belief": record.regions["ET"].belief.model_copy(update={"empty": counted})})
+    trust = Trust(record.model_copy(update={"regions": record.regions | {"ET": measured}}), "cd")
+    said = Statement(trust, GLIOMA.modalities.subset(["T1"]), {"WT": None, "ET": None}, {}, ("ET",))
+    assert said.unfound() == (
+        "No ET was found. Where trust was measured that was right in 2 of 6 masks, and 1 of 17 patients had no ET."
+    )
+    assert said.unmeasured() == "Which Dice to expect of WT was not measured: too few patients had such a mask."
 
 
 def test_the_summary_is_plain_numbers() -> None:

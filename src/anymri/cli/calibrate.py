@@ -45,7 +45,7 @@ def calibrate(
     write_trust(out, record)
     shutil.rmtree(parts, ignore_errors=True)
     for region, measured in record.regions.items():
-        _print(region, measured.checks)
+        _print(region, measured.checks, measured.belief.empty)
     print(f"{record.cases} cases of {record.cohort}, each by what the others taught; trust in {out}")
     print(f"SHA-256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
     places = [beside(named(name).file) for name in [*weights, *(also or [])]]
@@ -53,19 +53,27 @@ def calibrate(
         print(f"it is used where it lies beside the weights: copy it to {', '.join(elsewhere)}")
 
 
-def _print(region: str, checks: Any) -> None:
+def _print(region: str, checks: Any, empty: Any) -> None:
     before, after, dice, advice = checks.calibration["raw"], checks.calibration["fitted"], checks.dice, checks.advice
+    space = " " * len(region)
     print(
         f"{region}  calibration error {before.everywhere['all']:.2%} → {after.everywhere['all']:.2%}, "
         f"near the tumour {before.band['all']:.2%} → {after.band['all']:.2%}"
     )
-    print(
-        f"{'':{len(region)}}  expected Dice off by {dice.mean_absolute_error:.3f} ({dice.by_modalities_alone:.3f} from the "
-        f"modalities alone), correlation {dice.correlation:.2f}, {dice.coverage:.0%} in the range"
-    )
+    if dice is None:
+        print(f"{space}  no Dice is expected: too few cases had a mask that was not empty")
+    else:
+        print(
+            f"{space}  expected Dice off by {dice.mean_absolute_error:.3f} ({dice.by_modalities_alone:.3f} from the "
+            f"modalities alone), correlation {dice.correlation:.2f}, {dice.coverage:.0%} in the range"
+        )
+    if empty.masks:
+        print(
+            f"{space}  {empty.masks} empty masks of {empty.cases} cases, {empty.right} of them rightly; in no range and no advice"
+        )
     if advice is not None:
         print(
-            f"{'':{len(region)}}  advice: best in {advice.best:.0%} of {advice.choices} choices, gains {advice.gain:.3f} of "
+            f"{space}  advice: best in {advice.best:.0%} of {advice.choices} choices, gains {advice.gain:.3f} of "
             f"{advice.possible:.3f} possible; always "
             + ", ".join(f"{name} {a.gain:.3f} (advice there {a.advised:.3f})" for name, a in advice.always.items())
         )

@@ -172,6 +172,7 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
     print(f"{summary['name']}: {volumes}  ({seconds:.1f} s, from {used}) in {folder}")
     for warning in summary["warnings"]:
         print(f"  {warning}")
-    if summary.get("expected_dice"):
-        ranges = "  ".join(f"{region} {low:.2f} to {high:.2f}" for region, (low, high) in summary["expected_dice"].items())
+    if expected := summary.get("expected_dice"):
+        known = {region: "not known" if dice is None else f"{dice[0]:.2f} to {dice[1]:.2f}" for region, dice in expected.items()}
+        ranges = "  ".join(f"{region} {dice}" for region, dice in known.items())
         print(f"  expected Dice: {ranges}")

@@ -184,7 +184,10 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     native = opened.native
     masks = native_masks(logits, opened.grid, native)
     regions = {r: Volume(m, native) for r, m in zip(task.region_names, masks, strict=True)}
-    said = statement.stated(options.trust, opened.subset, logits, opened.image_MDHW) if options.trust is not None else None
+    said = None
+    if options.trust is not None:
+        empty = [region for region, found in regions.items() if not found.array.any()]
+        said = statement.stated(options.trust, opened.subset, logits, opened.image_MDHW, empty=empty)
     probabilities = {}
     if options.probabilities:
         how = statement.calibrations(options.trust)
@@ -283,6 +286,8 @@ def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume
     warnings = [said.caution()] if said is not None else []
     if not any(volumes.values()):
         warnings.append("Nothing was found. That is no proof that nothing is there.")
+    if said is not None:
+        warnings += [said.unfound(), said.unmeasured()]
     if subset.missing and said is None:
         warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain; the weights' card says by how much.")
     coverage = opened.coverage

@@ -2,6 +2,9 @@
 
 The advice depends on what is at hand and on the region, not on the patient: a choice that looked at the model's uncertainty as well
 was no better on cases that it had not seen. Every fit measures that anew.
+
+A step out of an empty mask is not counted: what it gains depends on whether there is anything to find. A step into one counts as it
+is scored, because nobody knows beforehand that it is one.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from anymri.trust.counts import Array, Floats
 from anymri.trust.expectation import quantiles
 
 LEAST_GAIN = 0.01  # Of Dice. Nothing below it is called help.
+_LEAST_CASES = 3  # From fewer nothing is said of a step.
 
 
 class Gain(BaseModel):
@@ -58,11 +62,21 @@ def gained(dice_CS: Array, walk: Sequence[Step]) -> Floats:
     return dice_CS[:, [t.to for t in walk]] - dice_CS[:, [t.without for t in walk]]
 
 
-def fitted(dice_CS: Array, subsets: Sequence[str], modalities: ModalitySet) -> Gains:
-    """Return what each missing modality gained, by subset, over the cases."""
+def fitted(dice_CS: Array, subsets: Sequence[str], modalities: ModalitySet, *, empty_CS: Array) -> Gains:
+    """Return what each missing modality gained, by subset, over the cases whose mask without it was not empty.
+
+    Args:
+        dice_CS: What was reached.
+        subsets: Axis S, as a Subset prints.
+        modalities: Of the task.
+        empty_CS: Whether the mask is empty.
+    """
     walk = steps(subsets, modalities)
     gains: Gains = {}
-    for step, column in zip(walk, gained(dice_CS, walk).T, strict=True):
+    for step, whole in zip(walk, gained(dice_CS, walk).T, strict=True):
+        column = whole[~empty_CS[:, step.without]]
+        if len(column) < _LEAST_CASES:
+            continue
         low, high = quantiles(column, len(column))
         gains.setdefault(subsets[step.without], {})[step.modality] = Gain(mean=float(column.mean()), low=low, high=high)
     return gains

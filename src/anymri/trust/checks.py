@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import LEAST_GAIN, Step
 from anymri.trust.calibration import RAW, Calibration
-from anymri.trust.counts import BAND, EVERYWHERE, TRUE, TRUE_BAND, Floats
+from anymri.trust.counts import BAND, EVERYWHERE, TRUE, TRUE_BAND, Array, Floats
 from anymri.trust.expectation import Expected
-from anymri.trust.fitting import Sample, calibrated, fitted
+from anymri.trust.fitting import LEAST_CASES, Sample, calibrated, fitted
 
 _RIDGE = 10.0  # For the advice by patient: one slope per modality on a few dozen rows.
 DOMAINS = {"everywhere": (EVERYWHERE, TRUE), "band": (BAND, TRUE_BAND)}
@@ -42,7 +42,7 @@ class CalibrationCheck(_Figures):
 
 
 class DiceCheck(_Figures):
-    """The expected Dice against the Dice that was reached.
+    """The expected Dice against the Dice that was reached, by masks that are not empty.
 
     Attributes:
         mean_absolute_error: Over cases and subsets.
@@ -69,7 +69,7 @@ class Always(_Figures):
 
 
 class AdviceCheck(_Figures):
-    """What came of the advice wherever at least two modalities were missing.
+    """What came of the advice wherever at least two modalities were missing and the mask was not empty.
 
     Attributes:
         choices: Cases times subsets.
@@ -99,12 +99,12 @@ class Checks(_Figures):
 
     Attributes:
         calibration: ``raw``, ``temperature`` alone, ``fitted`` → figures.
-        dice: Of the expected Dice.
+        dice: Of the expected Dice; None where too few masks were not empty.
         advice: Of the advice; None where there is never a choice.
     """
 
     calibration: dict[str, CalibrationCheck]
-    dice: DiceCheck
+    dice: DiceCheck | None
     advice: AdviceCheck | None
 
 
@@ -114,14 +114,14 @@ class Said:
 
     Attributes:
         calibrations: Way → calibration.
-        expected: Subset by subset.
+        expected: Subset by subset; None where the mask is empty or too little was seen.
         by_modalities: The middle of what would be expected without a look at the patient, (S,).
-        gains: Step by step: mean, low, high, (steps, 3).
+        gains: Step by step: mean, low, high, (steps, 3); NaN where too little was seen.
         gains_by_patient: What is expected of each step in this patient, (steps,).
     """
 
     calibrations: dict[str, Calibration]
-    expected: tuple[Expected, ...]
+    expected: tuple[Expected | None, ...]
     by_modalities: Floats
     gains: Floats
     gains_by_patient: Floats
@@ -130,35 +130,52 @@ class Said:
 def said_of(sample: Sample, case: int) -> Said:
     """Return what the other cases say of one. Of that one, only what the model said is looked at."""
     rest, alone = sample.without([case]), sample.taken([case])
-    belief, walk = fitted(rest), advice.steps(sample.subsets, sample.modalities)
+    belief, walk = fitted(rest, least=LEAST_CASES - 1), advice.steps(sample.subsets, sample.modalities)
     total = rest.counts_CSNK.sum((0, 1))
     ways = {"raw": RAW, "temperature": calibration.fitted_temperature(total[EVERYWHERE], total[TRUE])}
     soft = alone.soft_dice(belief.calibration)[0]
-    blind = expectation.fitted(np.full(rest.dice_CS.size, 0.5), rest.dice_CS.ravel(), sample.at_hand * len(rest))
-    cells = [belief.gains[sample.subsets[s.without]][s.modality] for s in walk]
-    gains = np.array([[c.mean, c.low, c.high] for c in cells]).reshape(-1, 3)
+    cells = [belief.gains.get(sample.subsets[s.without], {}).get(s.modality) for s in walk]
+    gains = np.array([[np.nan] * 3 if c is None else [c.mean, c.low, c.high] for c in cells]).reshape(-1, 3)
+    formula, rows = belief.expectation, zip(soft, sample.at_hand, alone.empty_CS[0], strict=True)
+    expected = (None if formula is None or empty else formula.expected(float(d), names) for d, names, empty in rows)
     return Said(
         calibrations=ways | {"fitted": belief.calibration},
-        expected=tuple(belief.expectation.expected(float(d), names) for d, names in zip(soft, sample.at_hand, strict=True)),
-        by_modalities=np.array([blind.expected(0.5, names).middle for names in sample.at_hand]),
+        expected=tuple(expected),
+        by_modalities=_by_modalities(rest),
         gains=gains,
         gains_by_patient=gains[:, 0] + _by_patient(rest, walk, soft),
     )
 
 
+def _by_modalities(rest: Sample) -> Floats:
+    """Return the middle of what a formula expects that knows nothing of a patient, (S,)."""
+    reached = rest.rows(rest.dice_CS)
+    if not len(reached):
+        return np.full(len(rest.subsets), np.nan)
+    blind = expectation.fitted(np.full(len(reached), 0.5), reached, rest.at_hand_of_rows)
+    return np.array([blind.expected(0.5, names).middle for names in rest.at_hand])
+
+
 def _by_patient(rest: Sample, walk: Sequence[Step], soft_S: Floats) -> Floats:
     """Return by how much each step's gain is expected to differ from the mean, for a patient with these soft Dice."""
-    known = rest.soft_dice(calibrated(rest))
-    centre, spread = known.mean(0), known.std() or 1.0
-    rows, mine = (known - centre) / spread, (soft_S - centre) / spread
-    gains = advice.gained(rest.dice_CS, walk)
-    gains = gains - gains.mean(0)
+    known, seen = rest.soft_dice(calibrated(rest)), ~rest.empty_CS
+    if not seen.any():
+        return np.zeros(len(walk))
+    centre, spread = _means(known, seen), rest.rows(known).std() or 1.0
+    rows, mine = np.where(seen, known - centre, 0) / spread, (soft_S - centre) / spread
+    gains, of_steps = advice.gained(rest.dice_CS, walk), seen[:, [s.without for s in walk]]
+    gains = np.where(of_steps, gains - _means(gains, of_steps), 0)
     slopes: dict[str, float] = {}
     for name in dict.fromkeys(s.modality for s in walk):
         of = [k for k, s in enumerate(walk) if s.modality == name]
         x = rows[:, [walk[k].without for k in of]]
         slopes[name] = float((x * gains[:, of]).sum() / ((x**2).sum() + _RIDGE))
     return np.array([slopes[s.modality] * mine[s.without] for s in walk])
+
+
+def _means(values_CN: Floats, seen_CN: Array) -> Floats:
+    """Return the mean over the cases that were seen, (N,); 0 where there are none."""
+    return np.where(seen_CN, values_CN, 0).sum(0) / np.maximum(seen_CN.sum(0), 1)
 
 
 def checked(sample: Sample) -> Checks:
@@ -192,14 +209,19 @@ def _calibration(sample: Sample, calibrations: Sequence[Calibration]) -> Calibra
     return CalibrationCheck(everywhere=errors["everywhere"], band=errors["band"], cross_entropy=float(np.mean(surprise)))
 
 
-def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck:
-    low, middle, high = np.moveaxis(np.array([s.expected for s in said]), -1, 0)
-    reached, blind = sample.dice_CS, np.stack([s.by_modalities for s in said])
+def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck | None:
+    none = Expected(np.nan, np.nan, np.nan)
+    low, middle, high = np.moveaxis(np.array([[none if e is None else e for e in s.expected] for s in said]), -1, 0)
+    known, reached, blind = np.isfinite(middle), sample.dice_CS, np.stack([s.by_modalities for s in said])
+    if not known.any():
+        return None
+    apart = [(x - _means(x, known))[known] for x in (middle, reached)]
+    low, middle, high, reached, blind = (x[known] for x in (low, middle, high, reached, blind))
     return DiceCheck(
         mean_absolute_error=float(np.abs(middle - reached).mean()),
         by_modalities_alone=float(np.abs(blind - reached).mean()),
-        correlation=expectation.correlation(middle.ravel(), reached.ravel()),
-        within_subsets=expectation.correlation((middle - middle.mean(0)).ravel(), (reached - reached.mean(0)).ravel()),
+        correlation=expectation.correlation(middle, reached),
+        within_subsets=expectation.correlation(*apart),
         coverage=float(((low <= reached) & (reached <= high)).mean()),
         width=float((high - low).mean()),
     )
@@ -212,28 +234,37 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
     if not choices:
         return None
     gains, told = advice.gained(sample.dice_CS, walk), np.stack([s.gains for s in said])
-    chosen, other = _chosen(told[:, :, 0], choices), _chosen(np.stack([s.gains_by_patient for s in said]), choices)
-    reached, possible = np.take_along_axis(gains, chosen, 1), np.stack([gains[:, of].max(1) for of in choices], 1)
-    differences = (np.take_along_axis(gains, other, 1) - reached).mean(1)
+    known = np.isfinite(told[:, :, 0]) & ~sample.empty_CS[:, [step.without for step in walk]]
+    counted = np.stack([known[:, of].any(1) for of in choices], 1)
+    if counted.any(1).sum() < 2:
+        return None
+    chosen = _chosen(told[:, :, 0], choices)
+    other = _chosen(np.stack([s.gains_by_patient for s in said]), choices)
+    reached, otherwise = np.take_along_axis(gains, chosen, 1), np.take_along_axis(gains, other, 1)
+    possible = np.stack([gains[:, of].max(1) for of in choices], 1)
+    differences = _means((otherwise - reached).T, counted.T)[counted.any(1)]
     always: dict[str, Always] = {}
     for name in sample.modalities.names:
         of = [(n, k) for n, steps in enumerate(choices) for k in steps if walk[k].modality == name]
-        if of:
-            places, own = [n for n, _ in of], [k for _, k in of]
-            always[name] = Always(gain=float(gains[:, own].mean()), advised=float(reached[:, places].mean()))
+        there = counted[:, [n for n, _ in of]]
+        if there.any():
+            own, instead = gains[:, [k for _, k in of]][there], reached[:, [n for n, _ in of]][there]
+            always[name] = Always(gain=float(own.mean()), advised=float(instead.mean()))
+    gap = (possible - reached)[counted]
     return AdviceCheck(
-        choices=reached.size,
-        best=float((reached >= possible).mean()),
-        near=float((reached >= possible - LEAST_GAIN).mean()),
-        gain=float(reached.mean()),
-        possible=float(possible.mean()),
+        choices=int(counted.sum()),
+        best=float((gap <= 0).mean()),
+        near=float((gap <= LEAST_GAIN).mean()),
+        gain=float(reached[counted].mean()),
+        possible=float(possible[counted].mean()),
         always=always,
-        by_patient=float(reached.mean() + differences.mean()),
+        by_patient=float(otherwise[counted].mean()),
         by_patient_error=float(differences.std(ddof=1) / np.sqrt(len(differences))),
-        coverage=float(((told[:, :, 1] <= gains) & (gains <= told[:, :, 2])).mean()),
+        coverage=float(((told[:, :, 1] <= gains) & (gains <= told[:, :, 2]))[known].mean()),
     )
 
 
 def _chosen(expected: Floats, choices: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the step that each choice falls on, (C, choices)."""
-    return np.stack([np.array(of)[expected[:, of].argmax(1)] for of in choices], axis=1)
+    """Return the step that each choice falls on, (C, choices); what is not known is not chosen."""
+    ranked = np.nan_to_num(expected, nan=-np.inf)
+    return np.stack([np.array(of)[ranked[:, of].argmax(1)] for of in choices], axis=1)

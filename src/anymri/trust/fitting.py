@@ -17,7 +17,7 @@ from anymri.trust.counts import EVERYWHERE, TRUE, Array, Floats
 from anymri.trust.expectation import Expectation
 from anymri.trust.observation import Observation
 
-LEAST_CASES = 5
+LEAST_CASES = 5  # In all; of a region, with a mask that is not empty: below it no Dice is expected of it.
 _PARTS = 10  # That residuals come out of: each from a formula fitted on the other nine.
 
 
@@ -28,12 +28,14 @@ class Sample:
     Attributes:
         counts_CSNK: Over the logit; N as in ``counts``.
         dice_CS: What was reached.
+        empty_CS: Whether the mask is empty. Of an empty mask the probabilities say nothing of a Dice, which is 0 or 1 there.
         subsets: Axis S, as a Subset prints.
         modalities: Of the task.
     """
 
     counts_CSNK: Array
     dice_CS: Floats
+    empty_CS: Array
     subsets: tuple[str, ...]
     modalities: ModalitySet
 
@@ -47,7 +49,8 @@ class Sample:
 
     def taken(self, cases: Sequence[int]) -> Sample:
         """Return these cases alone."""
-        return Sample(self.counts_CSNK[list(cases)], self.dice_CS[list(cases)], self.subsets, self.modalities)
+        of = list(cases)
+        return Sample(self.counts_CSNK[of], self.dice_CS[of], self.empty_CS[of], self.subsets, self.modalities)
 
     def without(self, cases: Sequence[int]) -> Sample:
         """Return all but these cases."""
@@ -57,21 +60,56 @@ class Sample:
         """Return the Dice that the model's own probabilities promise, (C, S). The reference is not looked at."""
         return soft_dice(self.counts_CSNK, how)
 
+    @property
+    def with_mask(self) -> list[int]:
+        """Cases that have a mask that is not empty for any subset."""
+        return [int(c) for c in np.flatnonzero(~self.empty_CS.all(1))]
+
+    def rows(self, values_CS: Array) -> Array:
+        """Return the values of the masks that are not empty, (rows,)."""
+        return values_CS[~self.empty_CS]
+
+    @property
+    def at_hand_of_rows(self) -> list[tuple[str, ...]]:
+        """Modalities of these rows."""
+        names = self.at_hand
+        return [names[s] for s in np.nonzero(~self.empty_CS)[1]]
+
+
+class EmptyMasks(BaseModel):
+    """How often nothing was found of a region, over cases and subsets.
+
+    Attributes:
+        masks: How often.
+        right: How often of these the reference has nothing of it either.
+        cases: How many cases have such a mask.
+        without: How many cases have nothing of the region in their reference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    masks: int
+    right: int
+    cases: int
+    without: int
+
 
 class Belief(BaseModel):
     """What is to be believed of one region.
 
     Attributes:
         calibration: From logits to probabilities.
-        expectation: From these to the Dice to expect.
-        gains: Subset → missing modality → what it gained.
+        expectation: From these to the Dice to expect of a mask that is not empty; None if too few such masks were seen.
+        gains: Subset → missing modality → what it gained; without what too few cases tell.
+        empty: How often an empty mask was right; None if that was not counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     calibration: Calibration
-    expectation: Expectation
+    expectation: Expectation | None
     gains: dict[str, dict[str, Gain]]
+    empty: EmptyMasks | None = None
 
 
 def samples(observations: Sequence[Observation], modalities: ModalitySet) -> tuple[Sample, ...]:
@@ -93,6 +131,7 @@ def samples(observations: Sequence[Observation], modalities: ModalitySet) -> tup
         Sample(
             np.stack([o.counts_SRNK[:, r] for o in observations]),
             np.stack([o.dice_SR[:, r] for o in observations]),
+            np.stack([o.empty_SR[:, r] for o in observations]),
             subsets,
             modalities,
         )
@@ -100,17 +139,24 @@ def samples(observations: Sequence[Observation], modalities: ModalitySet) -> tup
     )
 
 
-def fitted(sample: Sample) -> Belief:
-    """Return what is to be believed of a region after these cases."""
-    how, formula = _formula(sample)
-    parts = [list(range(len(sample)))[p::_PARTS] for p in range(min(_PARTS, len(sample)))]
-    missed = []
-    for part in parts:
-        how_else, formula_else = _formula(sample.without(part))
-        missed.append(_residuals(formula_else, sample.taken(part), how_else))
-    ranged = expectation.with_range(formula, np.concatenate(missed), len(sample))
-    gains = advice.fitted(sample.dice_CS, sample.subsets, sample.modalities)
-    return Belief(calibration=how, expectation=ranged, gains=gains)
+def fitted(sample: Sample, *, least: int = LEAST_CASES) -> Belief:
+    """Return what is to be believed of a region after these cases.
+
+    Args:
+        sample: The cases.
+        least: How many with a mask that is not empty it takes to expect a Dice.
+    """
+    how, cases = calibrated(sample), sample.with_mask
+    formula = None
+    if len(cases) >= least:
+        missed = []
+        for part in (cases[p::_PARTS] for p in range(min(_PARTS, len(cases)))):
+            others = sample.without(part)
+            how_else = calibrated(others)
+            missed.append(_residuals(_formula(others, how_else), sample.taken(part), how_else))
+        formula = expectation.with_range(_formula(sample, how), np.concatenate(missed), len(cases))
+    gains = advice.fitted(sample.dice_CS, sample.subsets, sample.modalities, empty_CS=sample.empty_CS)
+    return Belief(calibration=how, expectation=formula, gains=gains, empty=_empty(sample))
 
 
 def calibrated(sample: Sample) -> Calibration:
@@ -119,12 +165,17 @@ def calibrated(sample: Sample) -> Calibration:
     return calibration.fitted(total[EVERYWHERE], total[TRUE])
 
 
-def _formula(sample: Sample) -> tuple[Calibration, Expectation]:
-    how = calibrated(sample)
-    soft = sample.soft_dice(how)
-    return how, expectation.fitted(soft.ravel(), sample.dice_CS.ravel(), sample.at_hand * len(sample))
+def _formula(sample: Sample, how: Calibration) -> Expectation:
+    return expectation.fitted(sample.rows(sample.soft_dice(how)), sample.rows(sample.dice_CS), sample.at_hand_of_rows)
 
 
 def _residuals(formula: Expectation, sample: Sample, how: Calibration) -> Floats:
-    soft = sample.soft_dice(how)
-    return expectation.residuals(formula, soft.ravel(), sample.dice_CS.ravel(), sample.at_hand * len(sample))
+    soft = sample.rows(sample.soft_dice(how))
+    return expectation.residuals(formula, soft, sample.rows(sample.dice_CS), sample.at_hand_of_rows)
+
+
+def _empty(sample: Sample) -> EmptyMasks:
+    """Return how often nothing was found, and how often that was right: Dice is 1 there if it was, 0 if not."""
+    empty, right = sample.empty_CS, sample.empty_CS & (sample.dice_CS == 1)
+    lacking = sample.counts_CSNK[:, :, TRUE].sum((1, 2)) == 0
+    return EmptyMasks(masks=int(empty.sum()), right=int(right.sum()), cases=int(empty.any(1).sum()), without=int(lacking.sum()))

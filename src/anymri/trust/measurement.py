@@ -119,7 +119,7 @@ def measure(
 def _write_part(part: Path, seen: Observation, model: Model) -> None:
     facts = {"subsets": " ".join(seen.subsets), "weights": model.sha256}
     with replacing(part) as temporary:
-        save_file({"counts": seen.counts_SRNK, "dice": seen.dice_SR}, temporary, metadata=facts)
+        save_file({"counts": seen.counts_SRNK, "dice": seen.dice_SR, "empty": seen.empty_SR}, temporary, metadata=facts)
 
 
 def _read_part(part: Path, model: Model, folder: Path) -> Observation | None:
@@ -131,6 +131,7 @@ def _read_part(part: Path, model: Model, folder: Path) -> Observation | None:
             facts = kept.metadata() or {}
             if not model.sha256 or facts.get("weights") != model.sha256:
                 return None
-            return Observation(folder.name, tuple(facts["subsets"].split()), kept.get_tensor("counts"), kept.get_tensor("dice"))
+            arrays = (kept.get_tensor(name) for name in ("counts", "dice", "empty"))
+            return Observation(folder.name, tuple(facts["subsets"].split()), *arrays)
     except (OSError, KeyError, SafetensorError):
         return None

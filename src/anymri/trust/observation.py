@@ -33,12 +33,14 @@ class Observation:
         counts_SRNK: Voxels of the prepared grid over the logit, by region; N as in ``counts``: what the model said by itself
             (everywhere, inside), and the reference (true, band, true in the band).
         dice_SR: On the patient's own grid, as ``evaluate`` scores it: 1 where both masks are empty.
+        empty_SR: Whether the model's mask there holds no voxel; known without the reference.
     """
 
     case: str
     subsets: tuple[str, ...]
     counts_SRNK: Array
     dice_SR: NDArray[np.float64]
+    empty_SR: NDArray[np.bool_]
 
 
 def said_of(logits_RDHW: Array, image_MDHW: Array) -> NDArray[np.int64]:
@@ -67,7 +69,7 @@ def observe(model: Model, folder: Path, *, device: torch.device) -> Observation:
     shown = image != 0
     present = task.modalities.subset(case.modalities)
     keeps = [s for s in model.method.supports() if s <= present]
-    found, scores = [], []
+    found, scores, empty = [], [], []
     logits_of_subsets = region_logits_of(model, image, present.mask, [s.mask for s in keeps], device=device)
     for subset, logits in zip(keeps, logits_of_subsets, strict=True):
         masks = nested(logits)
@@ -76,8 +78,11 @@ def observe(model: Model, folder: Path, *, device: torch.device) -> Observation:
         own = counts.said(logits, masks, foreground)
         known = counts.right(logits, labels, (everywhere, everywhere & band))
         found.append(np.concatenate([own, known], axis=1).astype(np.int32))
-        scores.append([dice(m, t) for m, t in zip(nested(restored(logits, *grids)), truths, strict=True)])  # NaN: both are empty.
-    return Observation(case.name, tuple(map(str, keeps)), np.stack(found), np.nan_to_num(np.array(scores), nan=1.0))
+        native = nested(restored(logits, *grids))
+        scores.append([dice(m, t) for m, t in zip(native, truths, strict=True)])  # NaN: both are empty.
+        empty.append([not m.any() for m in native])
+    reached = np.nan_to_num(np.array(scores), nan=1.0)
+    return Observation(case.name, tuple(map(str, keeps)), np.stack(found), reached, np.array(empty))
 
 
 def check_case(folder: Path, task: Task) -> None:

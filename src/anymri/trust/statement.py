@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,24 +28,49 @@ class Statement:
     Attributes:
         trust: What it rests on.
         subset: Modalities at hand.
-        expected: Region → Dice to expect.
-        helpful: Region → the missing modality that would help most and its gain, or None.
+        expected: Region → Dice to expect; None of an empty mask, and where too little was measured.
+        helpful: Region → the missing modality that would help most and its gain, or None if none helps; without the regions
+            whose mask is empty, and those of which too little was measured.
+        empty: Regions of which nothing was found, outermost first.
     """
 
     trust: Trust
     subset: Subset
-    expected: Mapping[str, Expected]
+    expected: Mapping[str, Expected | None]
     helpful: Mapping[str, tuple[str, Gain] | None]
+    empty: tuple[str, ...] = ()
 
     @property
     def doubtful(self) -> tuple[str, ...]:
         """Regions that should not be relied on, outermost first."""
-        return tuple(region for region, dice in self.expected.items() if dice.middle < LOW)
+        return tuple(region for region, dice in self.expected.items() if dice is not None and dice.middle < LOW)
 
     def caution(self) -> str:
         """Return a sentence on the regions that should not be relied on; empty if there are none."""
-        ranges = [f"{r} (expected Dice {self.expected[r].low:.2f} to {self.expected[r].high:.2f})" for r in self.doubtful]
+        known = {r: dice for r, dice in self.expected.items() if dice is not None}
+        ranges = [f"{r} (expected Dice {known[r].low:.2f} to {known[r].high:.2f})" for r in self.doubtful]
         return f"Do not rely on {_listed(ranges)}: an outline made from {self.subset} alone is often wrong there." if ranges else ""
+
+    def unfound(self) -> str:
+        """Return sentences on the regions of which nothing was found, and how often that is right; empty if there are none."""
+        record, told, unknown = self.trust.record, [], []
+        for region in self.empty:
+            seen = record.regions[region].belief.empty
+            if seen is None or not seen.masks:
+                unknown.append(region)
+                continue
+            told.append(
+                f"No {region} was found. Where trust was measured that was right in {seen.right} of {seen.masks} masks, "
+                f"and {seen.without} of {record.cases} patients had no {region}."
+            )
+        if unknown:
+            told.append(f"No {' and no '.join(unknown)} was found; how often that is right was not measured.")
+        return " ".join(told)
+
+    def unmeasured(self) -> str:
+        """Return a sentence on the regions that have a mask, and too little was measured of them; empty if there are none."""
+        regions = [region for region, dice in self.expected.items() if dice is None and region not in self.empty]
+        return f"Which Dice to expect of {_listed(regions)} was not measured: too few patients had such a mask." if regions else ""
 
     def advice(self) -> str:
         """Return a sentence on what would help; empty if no modality is missing."""
@@ -56,13 +81,13 @@ class Statement:
             if best is not None:
                 by.setdefault(best[0], []).append(f"{region} (Dice {_signed(best[1].low)} to {_signed(best[1].high)})")
         what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
-        found = f"Most would be gained by {what}." if what else "None of them is expected to help."
-        return f"Without {_listed(list(self.subset.missing))} the mask is less certain. {found}"
+        found = f" Most would be gained by {what}." if what else " None of them is expected to help." if self.helpful else ""
+        return f"Without {_listed(list(self.subset.missing))} the mask is less certain.{found}"
 
     def summary(self) -> dict[str, Any]:
         """Return what summary.json says."""
         return {
-            "expected_dice": {r: [round(d.low, 3), round(d.high, 3)] for r, d in self.expected.items()},
+            "expected_dice": {r: None if d is None else [round(d.low, 3), round(d.high, 3)] for r, d in self.expected.items()},
             "doubtful_regions": list(self.doubtful),
             "most_helpful": {
                 r: None if best is None else {"modality": best[0], "gain": [round(best[1].low, 3), round(best[1].high, 3)]}
@@ -72,7 +97,7 @@ class Statement:
         }
 
 
-def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array) -> Statement:
+def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, *, empty: Collection[str] = ()) -> Statement:
     """Return what is said of a patient.
 
     Args:
@@ -80,13 +105,17 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array) 
         subset: Modalities at hand.
         logits_RDHW: What the model gave, on the prepared grid.
         image_MDHW: The image there, rows of absent modalities zero.
+        empty: Regions whose mask on the patient's own grid holds no voxel.
     """
-    expected, helpful = {}, {}
+    expected: dict[str, Expected | None] = {}
+    helpful: dict[str, tuple[str, Gain] | None] = {}
     for (region, measured), said in zip(trust.record.regions.items(), said_of(logits_RDHW, image_MDHW), strict=True):
-        belief = measured.belief
-        expected[region] = belief.expectation.expected(float(soft_dice(said, belief.calibration)), subset.names)
-        helpful[region] = most_helpful(belief.gains.get(str(subset), {}))
-    return Statement(trust, subset, expected, helpful)
+        belief, formula = measured.belief, measured.belief.expectation
+        soft = float(soft_dice(said, belief.calibration))
+        expected[region] = None if formula is None or region in empty else formula.expected(soft, subset.names)
+        if region not in empty and str(subset) in belief.gains:
+            helpful[region] = most_helpful(belief.gains[str(subset)])
+    return Statement(trust, subset, expected, helpful, tuple(region for region in expected if region in empty))
 
 
 def calibrations(trust: Trust | None) -> dict[str, Calibration]:

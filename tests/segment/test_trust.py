@@ -1,0 +1,58 @@
+"""What is said of a patient in whom a region, or all of the tumour, was not found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anymri import Options, write_segmentation
+from anymri.domain.task import GLIOMA
+from anymri.engine.model import read_model
+from anymri.segment import Visit, patient, segment_visit
+from anymri.trust.record import Trust
+
+from ..trust.made import made_record
+
+
+def segmented(prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, found: int) -> Any:
+    """Return what is said of a case in which a network has found these many regions, outermost first."""
+    model = read_model(weights)
+
+    def made(_: object, image: np.ndarray, *__: object, **___: object) -> list[np.ndarray]:
+        logits = np.full((len(GLIOMA.regions), *image.shape[1:]), -6.0, np.float32)
+        logits[:found, 2:6, 2:6, 2:6] = 4.0
+        return [logits]
+
+    monkeypatch.setattr(patient, "region_logits_of", made)
+    options = Options(trust=Trust(made_record(GLIOMA, model.sha256), "cd"))
+    return segment_visit(Visit("a", case=prepared / "cases" / "a"), model, options)
+
+
+def test_of_a_region_that_was_not_found_no_dice_is_expected(
+    prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = segmented(prepared, weights, monkeypatch, 2)
+    summary = result.summary
+    assert summary["volumes_ml"]["ET"] == 0 < summary["volumes_ml"]["TC"]
+    assert summary["expected_dice"]["ET"] is None and summary["expected_dice"]["TC"][0] > 0
+    assert "No ET was found; how often that is right was not measured." in summary["warnings"]
+    assert not any("proof" in line for line in summary["warnings"])
+    write_segmentation(result, tmp_path / "out")
+    assert "unknown" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_of_a_patient_without_tumour_no_dice_is_expected(
+    prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result = segmented(prepared, weights, monkeypatch, 0)
+    summary = result.summary
+    assert not any(summary["volumes_ml"].values()) and set(summary["expected_dice"].values()) == {None}
+    assert summary["doubtful_regions"] == [] and summary["most_helpful"] == {}
+    assert summary["warnings"] == [
+        "Nothing was found. That is no proof that nothing is there.",
+        "No WT and no TC and no ET was found; how often that is right was not measured.",
+    ]
+    write_segmentation(result, tmp_path / "out")
