@@ -344,7 +344,11 @@ def test_methods_stand_under_the_names_of_their_categories(tmp_path):
     columns = [c for c in cells(out / "table_subsets.csv")[0] if c.startswith("WT") and not c.endswith(("low", "high"))]
     assert columns == [f"WT, {kd}: ccsd", f"WT, {kd}: adamm", f"WT, {mt}: uhved", "WT, measured: masks_of_others"]
     latex, text = (out / "table_subsets.tex").read_text(), (out / "report.md").read_text(encoding="utf-8")
-    assert rf"\multicolumn{{2}}{{c}}{{WT, {kd}}} & \multicolumn{{1}}{{c}}{{WT, {mt}}}" in latex
+    heads = [
+        rf"\multicolumn{{{n}}}{{c}}{{\shortstack[c]{{{words}}}}}"
+        for n, words in ((2, r"WT, measured:\\knowledge distillation"), (1, r"WT, measured:\\multi-task\\learning"))
+    ]
+    assert " & ".join(heads) in latex
     assert f"| *{kd}* |" in text and rf"\textit{{{mt}}}" in (out / "table_means.tex").read_text()
     page = (out / "index.html").read_text(encoding="utf-8")
     assert f'colspan="2">WT, {kd}</th>' in page and f">{mt}</th></tr>" in page

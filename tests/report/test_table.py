@@ -4,6 +4,8 @@ import csv
 import io
 import math
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -70,16 +72,21 @@ def test_csv_has_all_digits_and_columns_for_intervals():
     assert rows[1] == ["A", "50", "40", "60", "70"] and rows[2] == ["A+B", "–", "", "", "70.004"]
 
 
+# Scales down what is wider than the page, and nothing up.
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+
+
 def check_latex(text: str) -> None:
     """Check what LaTeX would stumble over: signs it lacks, braces and environments that do not close, rows of other widths."""
     assert text.isascii()
     bare = re.sub(r"\\[\\&%$#_{}]", lambda m: "\\\\" if m[0] == "\\\\" else "", text.split("\n", 1)[1])
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
     assert not set("%#^~_") & set(re.sub(r"\\label\{[^}]*\}|\}~", "", bare))
+    bare = bare.replace(FITTED, "")
     assert not set("<>|") & set(re.sub(r"\$[^$]*\$", "", bare))
     opened = re.findall(r"\\(begin|end)\{(\w+)\}", bare)
     assert opened == [("begin", "table"), ("begin", "tabular"), ("end", "tabular"), ("end", "table")]
-    columns = len(re.findall(r"[lrc]|p\{4cm\}", re.search(r"\\begin\{tabular\}\{((?:[lrc]|p\{4cm\})+)\}", bare)[1]))  # type: ignore[index]
+    columns = len(re.findall(r"[lrc]|p\{\dcm\}", re.search(r"\\begin\{tabular\}\{((?:[lrc]|p\{\dcm\})+)\}", bare)[1]))  # type: ignore[index]
     inside = bare[bare.index("\\toprule") : bare.index("\\bottomrule")]
     for line in (part for part in inside.splitlines() if part.endswith("\\\\")):
         spans = sum(int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line))
@@ -91,8 +98,36 @@ def check_latex(text: str) -> None:
 def test_latex_is_well_formed():
     text = latex(TABLE)
     check_latex(text)
-    assert r"$\bullet$ & $\circ$ & 50.00 {\scriptsize [40.0 to 60.0]} & 70.00\textsuperscript{a} \\" in text
+    assert r"$\bullet$ & $\circ$ & \shortstack[r]{50.00\\{\scriptsize [40.0 to 60.0]}} & 70.00\textsuperscript{a} \\" in text
     assert r"\multicolumn{2}{l}{mean}" in text and r"\textbf{1}" in text and r"Dice \& more, 50 \% of\_it" in text
+
+
+def test_latex_stays_on_the_page():
+    long = "a sentence of more than forty characters in a cell"
+    texts = ("short", long, 3 * long)
+    rows = (Row("r", (*map(Cell, texts), Cell("1", 1.0))), Row("s", (*[Cell("x")] * 3, Cell("2", 2.0))))
+    text = latex(Table("t", "T", "x", ("a", "b", "c", "a long heading over a number"), rows, groups=((long, 1), ("g", 3))))
+    check_latex(text)
+    assert FITTED + r"{\begin{tabular}{llp{4cm}p{7cm}r}" in text and r"\end{tabular}}" in text
+    assert rf"& {{\raggedright {long}\par}} &" in text and "& short &" in text
+    assert r"\shortstack[c]{a long heading\\over a number}" in text and r"\multicolumn{1}{c}{\shortstack[c]{a sentence of\\" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_pdflatex_finds_nothing_too_wide(tmp_path):
+    columns = 12
+    cells = (
+        Cell("a sentence of more than forty characters in a cell"),
+        *[number(Estimate(0.5, 0.4, 0.6, 3, 0), PERCENT)] * columns,
+    )
+    table = Table("t", "T", "x", ("said", *["a method with a long name"] * columns), (Row("< 3", cells),), notes=("a | b",))
+    packages = r"\usepackage{booktabs}\usepackage{graphicx}"
+    for name, part in (("wide", table), ("narrow", TABLE)):
+        text = rf"\documentclass{{article}}{packages}\begin{{document}}{latex(part)}\end{{document}}"
+        (tmp_path / f"{name}.tex").write_text(text)
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
+        said = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=60).stdout.decode("latin1")
+        assert "Overfull" not in said and "Missing character" not in said, said
 
 
 def test_latex_prints_less_than_as_it_is_meant():

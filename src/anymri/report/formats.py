@@ -6,13 +6,18 @@ import csv
 import io
 import math
 import re
+import textwrap
 from collections.abc import Iterable
 
 from anymri.report.table import Cell, Row, Table
 
 FILLED, EMPTY = "●", "○"
 _JOINT = "+"  # Between the names in a printed subset: anymri.domain.modality.
-_LONG = 40  # characters
+# Characters in a cell from which on LaTeX breaks it into lines, and how wide these are.
+_BROKEN = ((100, "p{7cm}"), (40, "p{4cm}"))
+_HEADING = 16  # Characters of a heading on one line in LaTeX, for each column that it is over.
+# A table that is wider than the page is scaled down to it; none is scaled up.
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # What pdfLaTeX has no sign for, or takes for a command.
 _LATEX = {
@@ -91,41 +96,39 @@ def comma_separated(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """Return a table for LaTeX with the package booktabs, in ASCII; it is to stand inside a document."""
+    """Return a table for LaTeX with the packages booktabs and graphicx, in ASCII; it is to stand inside a document."""
     lead = max(len(table.modalities), 1)
-    columns = ("c" * lead if table.modalities else "l") + "".join(
-        "r" if _numeric(table, i) else "l" for i in range(len(table.header))
-    )
+    columns = [_alignment(table, i) for i in range(len(table.header))]
     head: list[str] = []
     if table.groups:
         cells, rules, at = [""] * lead, [], lead + 1
         for name, span in table.groups:
-            cells.append(f"\\multicolumn{{{span}}}{{c}}{{{_escaped(name)}}}")
+            cells.append(f"\\multicolumn{{{span}}}{{c}}{{{_heading(name, span)}}}")
             rules.append(f"\\cmidrule(lr){{{at}-{at + span - 1}}}")
             at += span
         head += [" & ".join(cells) + r" \\", " ".join(rules)]
-    head.append(" & ".join([*(map(_escaped, table.modalities or (table.corner,))), *map(_escaped, table.header)]) + r" \\")
+    head.append(" & ".join([*(map(_escaped, table.modalities or (table.corner,))), *map(_heading, table.header)]) + r" \\")
     body: list[str] = []
     section = ""
     for row in table.rows:
         if row.section != section:
             section = row.section
             body.append(f"\\multicolumn{{{lead + len(table.header)}}}{{l}}{{\\textit{{{_escaped(section)}}}}} \\\\")
-        body += [r"\midrule"] * row.ruled + [" & ".join([_latex_label(table, row, lead), *map(_latex_cell, row.cells)]) + r" \\"]
+        body += [r"\midrule"] * row.ruled + [" & ".join([_latex_label(table, row, lead), *_latex_cells(row, columns)]) + r" \\"]
     notes = [
         *(_escaped(n) for n in table.notes),
         *(f"\\textsuperscript{{{key}}}~{_escaped(text)}" for key, text in lettered(table)),
     ]
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}",
+            "% needs \\usepackage{booktabs} \\usepackage{graphicx}",
             r"\begin{table}",
             r"\centering",
             f"\\caption{{{_escaped(table.title)}}}",
             f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name)}}}",
-            f"\\begin{{tabular}}{{{columns}}}",
+            f"{_FITTED}{{\\begin{{tabular}}{{{'c' * lead if table.modalities else 'l'}{''.join(columns)}}}",
             *(r"\toprule", *head, r"\midrule", *body, r"\bottomrule"),
-            r"\end{tabular}",
+            r"\end{tabular}}",
             *(f"\\par\\footnotesize {note}" for note in notes),
             r"\end{table}",
             "",
@@ -152,7 +155,8 @@ def _alignment(table: Table, column: int) -> str:
     """Return how LaTeX sets a column: sentences are broken into lines, or they would run off the page."""
     if _numeric(table, column):
         return "r"
-    return "p{4cm}" if any(len(row.cells[column].text) > _LONG for row in table.rows) else "l"
+    longest = max((len(row.cells[column].text) for row in table.rows), default=0)
+    return next((wide for length, wide in _BROKEN if longest > length), "l")
 
 
 def _plain(text: str) -> str:
@@ -174,6 +178,17 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isascii() else "?" for c in replaced)
 
 
+def _heading(text: str, span: int = 1) -> str:
+    """Return a heading over some columns for LaTeX, in several lines if it would be wider than their cells."""
+    lines = textwrap.wrap(text, _HEADING * span, break_long_words=False, break_on_hyphens=False)
+    return _stacked([_escaped(line) for line in lines], "c") if len(lines) > 1 else _escaped(text)
+
+
+def _stacked(lines: Iterable[str], side: str) -> str:
+    joint = r"\\"
+    return f"\\shortstack[{side}]{{{joint.join(lines)}}}"
+
+
 def _superscript(marks: Iterable[str]) -> str:
     found = ",".join(marks)
     return f"\\textsuperscript{{{found}}}" if found else ""
@@ -187,7 +202,14 @@ def _latex_label(table: Table, row: Row, lead: int) -> str:
     return f"\\multicolumn{{{lead}}}{{l}}{{{text}}}" if lead > 1 else text
 
 
+def _latex_cells(row: Row, columns: Iterable[str]) -> list[str]:
+    # Narrow lines of equal length would have gaps between their words.
+    broken = [of.startswith("p") for of in columns]
+    texts = map(_latex_cell, row.cells)
+    return [f"{{\\raggedright {text}\\par}}" if long else text for text, long in zip(texts, broken, strict=True)]
+
+
 def _latex_cell(cell: Cell) -> str:
     text = f"\\textbf{{{_escaped(cell.text)}}}" if cell.best else _escaped(cell.text)
-    interval = f" {{\\scriptsize [{_escaped(cell.interval)}]}}" if cell.interval else ""
-    return text + interval + _superscript(cell.marks)
+    marked = text + _superscript(cell.marks)
+    return _stacked([marked, f"{{\\scriptsize [{_escaped(cell.interval)}]}}"], "r") if cell.interval else marked
