@@ -74,6 +74,17 @@ def test_a_mean_that_was_not_printed_is_that_of_the_subsets():
     assert table.mean("CCSD random path", "WT") == pytest.approx(sum(values) / 7)
 
 
+def test_the_footnote_of_table_2_follows_from_its_printed_means():
+    (table,) = published_named("ccsd-table-2")
+    means = {m: 100 * sum(table.mean(m, r) or 0 for r in GLIOMA.region_names) / 3 for m in table.methods}
+    (note,) = table.footnotes
+    assert f"TMFormer is closer (mean Dice gain {means['CCSD'] - means['TMFormer']:.2f}, " in note.text
+    assert f"not {means['CCSD'] - means['M3AE']:.2f})" in note.text
+    distances = {(m, r): table.mean(m, r, HD95) for m in table.methods for r in GLIOMA.region_names}
+    assert f"ET HD95 {distances['CCSD', 'ET']:.2f} is behind M3AE's {distances['M3AE', 'ET']:.2f}" in note.text
+    assert "WT HD95 ties with TMFormer" in note.text and distances["CCSD", "WT"] == distances["TMFormer", "WT"]
+
+
 def test_a_data_set_names_all_its_tables():
     found = published_named("brats2018")
     assert [t.name for t in found][:6] == [f"ccsd-table-{i}" for i in (1, 3, 4, 5, 6)] + ["rfnet-2018"]
