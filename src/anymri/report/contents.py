@@ -12,7 +12,6 @@ from anymri.published.reading import PublishedTable
 from anymri.report.ablation import ablation_tables, published_ablations, training_table
 from anymri.report.comparison import (
     area_table,
-    contest_table,
     empty_table,
     mean_table,
     seed_table,
@@ -20,6 +19,7 @@ from anymri.report.comparison import (
     subset_tables,
     without_table,
 )
+from anymri.report.contests import contest_table
 from anymri.report.figures import Picture, area_figure, curve_figure, training_figure
 from anymri.report.measured import Arena, Material
 from anymri.report.series import MeasuredSeries, PublishedSeries, Series, by_group

@@ -10,6 +10,7 @@ from typing import Any
 from anymri.domain.task import Task
 from anymri.errors import InputFileError
 from anymri.report.preview import rings, write_preview
+from anymri.trust.statement import marked
 from anymri.volumes.writing import write_bytes
 
 __all__ = ["write_patient_page", "write_preview"]
@@ -21,9 +22,9 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
     Args:
         path: Where to write; replaced only when the page is complete.
         summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
-            ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``expected_dice``
-            (region → lowest and highest, or None), ``most_helpful`` (region → ``modality`` and ``gain``, lowest and highest, or
-            None) and ``trust`` (``cases`` and ``level``: what that rests on).
+            ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``doubtful_regions``,
+            ``expected_dice`` (region → lowest and highest, or None), ``most_helpful`` (region → ``modality`` and ``gain``, lowest
+            and highest, or None) and ``trust`` (``cases`` and ``level``: what that rests on).
         preview_png: The picture, as ``write_preview`` leaves it.
         task: Names and colours of what is shown.
 
@@ -67,6 +68,7 @@ def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
             "name": region.name,
             "description": region.description,
             "volume": _millilitres(summary["volumes_ml"].get(region.name)),
+            "mark": marked(summary, region.name),
             "expected": _interval(expected.get(region.name)),
         }
         for region in task.regions
@@ -101,5 +103,6 @@ def _interval(bounds: tuple[float, float] | list[float] | None) -> str:
 
 def _alternative(summary: Mapping[str, Any]) -> str:
     """Return what the picture shows, for those who do not see it."""
-    volumes = ", ".join(f"{region} {_millilitres(volume)} ml" for region, volume in summary["volumes_ml"].items())
+    found = ((f"{region} {_millilitres(volume)} ml", marked(summary, region)) for region, volume in summary["volumes_ml"].items())
+    volumes = ", ".join(f"{volume} ({mark})" if mark else volume for volume, mark in found)
     return f"Slices of {', '.join(summary['modalities_used'])} of {summary['name']} with the mask as contours: {volumes}."
