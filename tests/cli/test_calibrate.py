@@ -75,12 +75,17 @@ def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: d
     assert done.code == 0, done.err
     summary = summary_of(tmp_path / "p")
     assert summary["warnings"][0].startswith("Do not rely on WT (expected Dice ")
-    assert done.out.splitlines()[1].strip() == summary["warnings"][0]
+    first, second = done.out.splitlines()[:2]
+    assert first == f"p: {summary['warnings'][0]}" and done.out.count("Do not rely on") == 1
+    assert f"  WT {summary['volumes_ml']['WT']:.1f} ml, do not rely on it  TC " in second
+    fields = list(summary)
+    assert max(map(fields.index, ("warnings", "doubtful_regions"))) < min(map(fields.index, ("volumes_ml", "expected_dice")))
     found = [region for region, ml in summary["volumes_ml"].items() if ml]
     assert summary["doubtful_regions"] == found == list(summary["most_helpful"])
     assert summary["most_helpful"]["WT"] == {"modality": "T2", "gain": [0.05, 0.15]}
     page = (tmp_path / "p" / "report.html").read_text()
-    assert page.index("Do not rely on WT") < page.index("Expected Dice") < page.index("How far to trust it")
+    places = [page.index(words) for words in ("Do not rely on WT", "<strong>do not rely on it</strong>", "How far to trust it")]
+    assert places == sorted(places)
 
 
 def test_without_a_trust_file_nothing_is_claimed(run, weights: Path, prepared: Path, tmp_path: Path) -> None:

@@ -176,6 +176,13 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
     assert {attributes["aria-labelledby"] for tag, attributes in page.tags if tag == "section"} == named
 
 
+def test_what_is_not_to_be_relied_on_is_marked_in_its_row(tmp_path: Path) -> None:
+    known = {"expected_dice": {"WT": [0.7, 0.9], "TC": None, "ET": [0.1, 0.4]}, "doubtful_regions": ["ET"]}
+    text, page = _written(tmp_path, _summary(**known))
+    assert "ET, enhancing tumour: do not rely on it 0.04 0.10 to 0.40" in page.text and "unknown" in page.text
+    assert page.text.count("do not rely on it") == 1 and "ET 0.04 ml (do not rely on it)" in text
+
+
 @pytest.mark.parametrize("known", [{}, {"trust": None}])
 def test_where_trust_was_not_measured_the_page_claims_nothing(tmp_path: Path, known: dict[str, Any]) -> None:
     _, page = _written(tmp_path, _summary(**known))

@@ -47,16 +47,16 @@ def test_what_would_help_is_said() -> None:
     said = statement(("FLAIR", "T1"))
     expected = "Most would be gained by T2 for WT (Dice +0.05 to +0.15), TC (Dice +0.05 to +0.15) and ET (Dice +0.05 to +0.15)."
     assert said.advice() == f"Without T1c and T2 the mask is less certain. {expected}"
-    assert said.summary()["most_helpful"]["ET"] == {"modality": "T2", "gain": [0.05, 0.15]}
+    assert said.expectations()["most_helpful"]["ET"] == {"modality": "T2", "gain": [0.05, 0.15]}
     whole = statement(GLIOMA.modalities.names)
-    assert whole.advice() == "" and whole.summary()["most_helpful"] == {}
+    assert whole.advice() == "" and whole.expectations()["most_helpful"] == {}
 
 
 def test_of_an_empty_mask_no_dice_is_expected() -> None:
     said = statement(("FLAIR", "T1"), intercept=-4.0, empty=("ET",))
     assert said.expected["ET"] is None and said.doubtful == ("WT", "TC") and "ET" not in said.caution() + said.advice()
     assert said.unfound() == "No ET was found; how often that is right was not measured."
-    summary = said.summary()
+    summary = said.expectations()
     assert summary["expected_dice"]["ET"] is None and "ET" not in summary["most_helpful"]
     said = statement(("FLAIR", "T1"), empty=GLIOMA.region_names)
     assert said.unfound() == "No WT and no TC and no ET was found; how often that is right was not measured."
@@ -77,7 +77,8 @@ def test_how_often_an_empty_mask_was_right_is_said() -> None:
 
 
 def test_the_summary_is_plain_numbers() -> None:
-    summary = statement(("T1",), intercept=-4.0).summary()
+    said = statement(("T1",), intercept=-4.0)
+    summary = said.cautions() | said.expectations()
     assert list(summary["expected_dice"]) == list(GLIOMA.region_names)
     low, high = summary["expected_dice"]["ET"]
     assert 0 <= low < high <= 1 and summary["doubtful_regions"] == list(GLIOMA.region_names)

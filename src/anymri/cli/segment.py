@@ -167,12 +167,19 @@ def _assignment(studies: list[Path], cohort: Path | None, model: Any, options: A
 
 
 def _print(summary: dict[str, Any], folder: Path) -> None:
-    volumes = "  ".join(f"{region} {ml:.1f} ml" for region, ml in summary["volumes_ml"].items())
+    """Say what was found; what not to rely on comes first, and again beside its volume."""
+    from anymri.trust.statement import marked
+
+    warnings, name = summary["warnings"], f"{summary['name']}: "
+    if any(marked(summary, region) for region in summary["volumes_ml"]):
+        print(f"{name}{warnings[0]}")
+        warnings, name = warnings[1:], "  "
+    found = ((f"{region} {ml:.1f} ml", marked(summary, region)) for region, ml in summary["volumes_ml"].items())
+    volumes = "  ".join(f"{volume}, {mark}" if mark else volume for volume, mark in found)
     seconds, used = sum(summary["seconds"].values()), "+".join(summary["modalities_used"])
-    print(f"{summary['name']}: {volumes}  ({seconds:.1f} s, from {used}) in {folder}")
-    for warning in summary["warnings"]:
+    print(f"{name}{volumes}  ({seconds:.1f} s, from {used}) in {folder}")
+    for warning in warnings:
         print(f"  {warning}")
     if expected := summary.get("expected_dice"):
         known = {region: "not known" if dice is None else f"{dice[0]:.2f} to {dice[1]:.2f}" for region, dice in expected.items()}
-        ranges = "  ".join(f"{region} {dice}" for region, dice in known.items())
-        print(f"  expected Dice: {ranges}")
+        print("  expected Dice: " + "  ".join(f"{region} {dice}" for region, dice in known.items()))

@@ -296,15 +296,16 @@ def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume
             found = f"{modality} shows {100 * share:.0f} % of what the images show together"
             warnings.append(f"{found}; where it ends the mask rests on the others.")
     warnings.append(NOT_MEASURED if said is None else said.advice())
-    return {
+    return {  # What not to rely on stands before what was found.
         "name": name,
         "task": task.name,
         "use": USE,
+        "warnings": [line for line in warnings if line],
+        **(said.cautions() if said is not None else {}),
         "modalities_used": list(subset.names),
         "modalities_missing": list(subset.missing),
         "files": opened.files,
         "coverage": coverage,
         "volumes_ml": volumes,
-        "warnings": [line for line in warnings if line],
-        **(said.summary() if said is not None else {}),
+        **(said.expectations() if said is not None else {}),
     }

@@ -84,11 +84,14 @@ class Statement:
         found = f" Most would be gained by {what}." if what else " None of them is expected to help." if self.helpful else ""
         return f"Without {_listed(list(self.subset.missing))} the mask is less certain.{found}"
 
-    def summary(self) -> dict[str, Any]:
-        """Return what summary.json says."""
+    def cautions(self) -> dict[str, Any]:
+        """Return what summary.json says before the volumes."""
+        return {"doubtful_regions": list(self.doubtful)}
+
+    def expectations(self) -> dict[str, Any]:
+        """Return what summary.json says after the volumes."""
         return {
             "expected_dice": {r: None if d is None else [round(d.low, 3), round(d.high, 3)] for r, d in self.expected.items()},
-            "doubtful_regions": list(self.doubtful),
             "most_helpful": {
                 r: None if best is None else {"modality": best[0], "gain": [round(best[1].low, 3), round(best[1].high, 3)]}
                 for r, best in self.helpful.items()
@@ -116,6 +119,16 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, 
         if region not in empty and str(subset) in belief.gains:
             helpful[region] = most_helpful(belief.gains[str(subset)])
     return Statement(trust, subset, expected, helpful, tuple(region for region in expected if region in empty))
+
+
+def marked(summary: Mapping[str, Any], region: str) -> str:
+    """Return what is to be read beside the volume of a region, after a comma; empty if nothing is.
+
+    Args:
+        summary: As summary.json holds it.
+        region: Its name.
+    """
+    return "do not rely on it" if region in summary.get("doubtful_regions", ()) else ""
 
 
 def calibrations(trust: Trust | None) -> dict[str, Calibration]:
