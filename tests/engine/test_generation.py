@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,10 @@ from anymri.engine.run import Run, RunFolder, checked_run
 from anymri.engine.supply import data_of, material_of, supply_of
 from anymri.engine.training import Progress, follow, train
 from anymri.errors import AnymriError, InputFileError, TrainingError, UsageError
+from anymri.volumes.store import read_case, read_image, read_labels, read_truth, write_case
+from anymri.volumes.volume import bounding_box
 
-from ..data.generation.made import head, write_map, write_material
+from ..data.generation.made import CORE, EDEMA, ENHANCING, head, write_map, write_material
 from ..material import made_patient, short_run, write_made_cohort
 
 CPU = torch.device("cpu")
@@ -89,6 +92,67 @@ def test_a_run_does_not_go_on_with_other_material(prepared: Path, material: Path
     with pytest.raises(TrainingError, match=r"1 of its files .* first is anatomies/head.nii.gz; restore them") as caught:
         train(run, prepared, tmp_path / "run", resume=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def apart(prepared: Path, tmp_path: Path) -> Path:
+    """Cases whose tumours are of different sizes: that of b lacks a quarter, that of c half and a corner."""
+    shutil.copytree(prepared, tmp_path / "apart")
+    for name in ("b", "c"):
+        folder = tmp_path / "apart" / "cases" / name
+        bits = read_labels(folder).copy()
+        d, h, w = (s.start + (s.stop - s.start) // 2 for s in bounding_box(bits))
+        bits[(slice(d), slice(h)) if name == "b" else (slice(d),)] = 0
+        bits[(slice(d + 2), slice(h - 1), slice(w - 1)) if name == "c" else (slice(0),)] = 0
+        write_case(folder, read_case(folder), read_image(folder), bits, read_truth(folder).array)
+    return tmp_path / "apart"
+
+
+def add_references(material: Path, prepared: Path) -> None:
+    """Write the references of the complete cases as maps of tumours, each mirrored along another axis."""
+    for axis, name in enumerate("abc"):
+        bits = read_labels(prepared / "cases" / name)
+        labels = np.select([bits == 7, bits == 3, bits == 1], [ENHANCING, CORE, EDEMA]).astype(np.int16)
+        write_map(material / "tumours" / f"of_{name}.nii.gz", np.flip(labels, axis))
+
+
+def test_tumours_of_held_out_cases_are_left_out(
+    apart: Path, material: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_references(material, apart)
+    run = run_with(material, fold=1, validation=1)
+    train(run, apart, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    facts, (chosen,) = folder.read_facts(), folder.read_cases()["validation"]
+    left_out = {f"tumours/of_{name}.nii.gz": name for name in sorted([chosen, "c"])}
+    assert facts["material_left_out"] == left_out and left_out.keys() < facts["material"].keys()
+    used = material_of(run, [apart / "cases" / name for name in left_out.values()])
+    (trained,) = {"a", "b"} - {chosen}
+    assert used is not None and [t.name for t in used.tumours] == ["a.nii.gz", "b.nii.gz", f"of_{trained}.nii.gz"]
+    (said,) = caplog.messages
+    assert "\n" not in said and said.startswith("note: 2 tumours of the material are those of cases") and "of_c.nii.gz (c)" in said
+    assert said.removeprefix("note: ") in folder.log.read_text()
+    train(run_with(material, validation=0), apart, tmp_path / "all")
+    everything = RunFolder(tmp_path / "all").read_facts()
+    assert everything["material_left_out"] == {} and everything["material"] == facts["material"]
+
+
+def test_a_run_goes_on_with_the_same_tumours_left_out(apart: Path, material: Path, tmp_path: Path) -> None:
+    add_references(material, apart)
+    run, folder = run_with(material, fold=1), RunFolder(tmp_path / "run")
+    train(run, apart, folder.path)
+    train(run, apart, folder.path, resume=True)
+    train(folder.read_run(), apart, tmp_path / "again")
+    facts = folder.read_facts()
+    for field in ("material", "material_left_out"):
+        assert RunFolder(tmp_path / "again").read_facts()[field] == facts[field]
+    folder.record.write_text(json.dumps({k: v for k, v in facts.items() if k != "material_left_out"}))
+    with pytest.raises(TrainingError, match=r"has used 1 tumours .* first is tumours/of_c.nii.gz, of c; .* start again") as caught:
+        train(run, apart, folder.path, resume=True)
+    assert "\n" not in str(caught.value)
+    folder.record.write_text(json.dumps({**facts, "material_left_out": {**facts["material_left_out"], "tumours/b.nii.gz": "c"}}))
+    with pytest.raises(TrainingError, match=r"has left out 1 tumours .* first is tumours/b.nii.gz, of c; restore the case"):
+        train(run, apart, folder.path, resume=True)
 
 
 def test_material_that_cannot_be_read_leaves_no_run(prepared: Path, material: Path, tmp_path: Path) -> None:

@@ -151,15 +151,30 @@ def check_data(hashes: Mapping[str, str], data: Path, folder: RunFolder) -> None
 
 
 def check_material(material: Material | None, folder: RunFolder) -> None:
-    """Refuse to go on with material that was changed; a record that holds no hashes is believed.
+    """Refuse to go on with material that was changed, or of which other tumours are left out.
+
+    A record that holds no hashes is believed. One that does not say what was left out is from when nothing was.
 
     Raises:
         TrainingError: It names the first file that differs.
     """
-    recorded, here = folder.read_facts().get("material"), material.hashes if material else {}
+    facts = folder.read_facts()
+    recorded, here = facts.get("material"), material.hashes if material else {}
     changed = [name for name in sorted({*(recorded or here), *here}) if (recorded or here).get(name) != here.get(name)]
     if changed:
         raise TrainingError(
             f"{folder.read_run().material}: {len(changed)} of its files are not those that {folder.path} was trained on, the first "
             f"is {changed[0]}; restore them to resume, or start again in another folder"
+        )
+    before, now = facts.get("material_left_out") or {}, material.left_out if material else {}
+    if used := sorted(now.keys() - before.keys()):
+        raise TrainingError(
+            f"{folder.path}: has used {len(used)} tumours of the material that are those of cases to choose or test by, the first "
+            f"is {used[0]}, of {now[used[0]]}; they are left out now, start again in another folder"
+        )
+    if others := sorted(before.keys() - now.keys()):
+        raise TrainingError(
+            f"{folder.path}: has left out {len(others)} tumours of the material as those of cases to choose or test by, which they "
+            f"no longer are, the first is {others[0]}, of {before[others[0]]}; restore the case to resume, or start again in "
+            "another folder"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ import torch
 from anymri.data.ahead import Key
 from anymri.data.augment import apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
-from anymri.data.generation.material import Material, load_material, tumours_of
+from anymri.data.generation.held_out import read_reference, recognised
+from anymri.data.generation.material import TUMOURS, Material, load_material, tumours_of
 from anymri.data.generation.source import Source, apply_generation, draw_generation
 from anymri.data.generation.synthesis import Models
 from anymri.data.patches import draw_patches, make_batch
@@ -37,14 +38,26 @@ class Supply:
     source: Source | None = None
 
 
-def material_of(run: Run) -> Material | None:
+def material_of(run: Run, held_out: Sequence[Path] = ()) -> Material | None:
     """Return what synthetic patients are made from; None if the run has none.
+
+    Args:
+        run: All settings.
+        held_out: Folders of the cases that the run is chosen or tested by: their tumours are left out.
 
     Raises:
         InputFileError: If a folder is missing or empty, or a file cannot be used.
         LabelSchemeError: If a file holds a label that is not known.
+        CaseError: If a case that is held out cannot be read.
     """
-    return load_material(Path(run.material), run.task_object, run.window.stride) if run.material else None
+    if not run.material:
+        return None
+    task, stride = run.task_object, run.window.stride
+    material = load_material(Path(run.material), task, stride)
+    references = [found for folder in held_out if (found := read_reference(folder, task)) is not None]
+    same = recognised(material.tumours, references, stride)
+    used = tuple(tumour for tumour in material.tumours if tumour.name not in same)
+    return replace(material, tumours=used, left_out={f"{TUMOURS}/{name}": same[name] for name in sorted(same)})
 
 
 def supply_of(run: Run, patients: Sequence[Patient], material: Material | None = None) -> Supply:

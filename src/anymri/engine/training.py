@@ -16,7 +16,7 @@ from anymri.data.patients import Patient, load_patients
 from anymri.engine.distributed import joined, processes, restarted
 from anymri.engine.divergence import followed, limit, runs_away
 from anymri.engine.interruption import asked, deferred, stop
-from anymri.engine.logs import check_there, logger_of
+from anymri.engine.logs import check_there, logger_of, warn
 from anymri.engine.model import Model, read_model, shapes_of
 from anymri.engine.parts import parts_of
 from anymri.engine.record import check_data, check_material, check_record, data_hashes, facts_of
@@ -40,6 +40,7 @@ from anymri.methods.method import Method
 from anymri.volumes.store import case_folder, make_folder, read_cohort
 
 LOG_EVERY = 20
+_SHOWN = 5
 
 Report = Callable[["Progress"], None]
 
@@ -112,19 +113,26 @@ def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: to
     names = [n for n in parts.train if run.partial_weight > 0 or n not in set(split.train_only)]
     folders, window = [case_folder(data, n) for n in names], run.window
     patients = load_patients(folders, run.task_object, window.stride, intensity=window.intensity)
-    validation = [case_folder(data, n) for n in parts.validation]
-    hashes, material = data_hashes(run, patients, validation), material_of(run)
+    validation, test = ([case_folder(data, n) for n in names] for names in (parts.validation, parts.test))
+    hashes, material = data_hashes(run, patients, validation), material_of(run, [*validation, *test])
     if begun:
         check_data(hashes, data, folder)
         check_material(material, folder)
     _first_method(run)
-    made_of = material.hashes if material else None
-    seen = group.gather(hashlib.sha256(json.dumps([hashes, made_of]).encode()).hexdigest())
+    made_of, left_out = (material.hashes, material.left_out) if material else (None, {})
+    seen = group.gather(hashlib.sha256(json.dumps([hashes, made_of, left_out]).encode()).hexdigest())
     if len(set(seen)) > 1:
         raise TrainingError(f"{data}: holds other cases for some processes than for others; give all of them the same ones")
     if group.leads and not begun:  # Not before: a cohort or weights that cannot be read leave no run behind.
         facts = facts_of(run, record, parts, data, hashes=hashes, device=device)
-        folder.write_record(run, {**facts, "material": made_of})
+        folder.write_record(run, {**facts, "material": made_of, "material_left_out": left_out})
+        if left_out:
+            shown = [f"{name} ({case})" for name, case in left_out.items()]
+            warn(
+                folder,
+                f"{len(shown)} tumours of the material are those of cases that the run is chosen or tested by, and are left out: "
+                + ", ".join(shown[:_SHOWN] + ["…"] * (len(shown) > _SHOWN)),
+            )
     return supply_of(run, patients, material), validation
 
 

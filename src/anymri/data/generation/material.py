@@ -73,12 +73,14 @@ class Material:
     Attributes:
         anatomies: Healthy brains.
         tumours: Tumours.
-        hashes: Name of a file in the folder → SHA-256 of what is taken from it.
+        hashes: Name of a file in the folder → SHA-256 of what is taken from it, whether it is used or not.
+        left_out: Name of a file of a tumour that is not used → name of the case whose tumour it is.
     """
 
     anatomies: tuple[Anatomy, ...] = ()
     tumours: tuple[Tumour, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def load_material(folder: Path, task: Task, stride: int, *, threads: int = 2) -> Material:
