@@ -113,10 +113,16 @@ def load_model(name: str | Path | None = None) -> Model:
     """Return the model of some weights, as ``named`` finds them.
 
     Raises:
-        WeightsError: If there are none of that name, or the file cannot be trusted.
+        WeightsError: If there are none of that name, the file cannot be trusted, or it is for another task than it is listed for.
     """
     line = named(name)
-    return read_model(line.file, sha256=line.sha256 or None)
+    model = read_model(line.file, sha256=line.sha256 or None)
+    if line.task and line.task != model.header.task:
+        raise WeightsError(
+            f"{line.file}: weights for task {model.header.task}, but {line.file.with_name('manifest.json')} lists them for "
+            f"{line.task}; import the weights again"
+        )
+    return model
 
 
 def load_trust(name: str | Path | None, model: Model) -> Trust | None:

@@ -1,0 +1,57 @@
+"""Weights by name: what the manifest says of a file must be so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from anymri.domain.task import GLIOMA
+from anymri.engine.model import WeightsHeader, write_weights
+from anymri.engine.run import Window
+from anymri.errors import WeightsError
+from anymri.methods import method_named
+from anymri.weights import import_file, load_model
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Weights for glioma, outside of the folder of imported ones."""
+    monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
+    torch.manual_seed(0)
+    config = method_named("dropout_unet").config.sized("tiny")
+    network, path = config.build(GLIOMA), tmp_path / "mine.safetensors"
+    network.strip()
+    header = WeightsHeader(
+        name="mine",
+        method="dropout_unet",
+        config=config.model_dump(mode="json"),
+        task=GLIOMA.name,
+        window=Window(stride=4, size=(16, 16, 16)),
+    )
+    write_weights(path, network.state_dict(), header)
+    return path
+
+
+def changed_line(manifest: Path, **words: str) -> None:
+    (line,) = json.loads(manifest.read_text())["weights"]
+    manifest.write_text(json.dumps({"weights": [{**line, **words}]}))
+
+
+def test_imported_weights_are_loaded_by_name(weights: Path) -> None:
+    line = import_file(weights)
+    assert (line.name, line.task) == ("mine", "glioma")
+    assert load_model("mine").sha256 == load_model(weights).sha256 == line.sha256
+
+
+def test_a_manifest_that_names_another_task_is_refused(weights: Path, tmp_path: Path) -> None:
+    import_file(weights)
+    changed_line(tmp_path / "imported" / "manifest.json", task="prostate")
+    with pytest.raises(
+        WeightsError, match=r"mine.safetensors: weights for task glioma, but .*manifest.json lists them for prostate"
+    ) as e:
+        load_model("mine")
+    assert "\n" not in str(e.value)
+    load_model(weights)  # Of a file by its path nothing is listed.
