@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterable
@@ -13,7 +14,9 @@ import numpy as np
 from anymri.domain.modality import subsets
 from anymri.domain.task import GLIOMA
 from anymri.metrics.scores import Score, ScoreTable, write_scores
+from anymri.metrics.statistics import Bootstrap
 
+FEW = Bootstrap(resamples=100)
 SUBSETS = tuple(str(s) for s in subsets(GLIOMA.modalities))
 METRICS = {"dice": "1", "hausdorff_95_mm": "mm", "volume_ml": "ml", "reference_volume_ml": "ml"}
 
@@ -63,7 +66,9 @@ def write_run(folder: Path, method: str = "ccsd", *, seed: int = 0, fold: int | 
     (folder / "log.jsonl").write_text(
         "\n".join([*map(json.dumps, lines), json.dumps({"candidate": "at_1.0"}), '{"step": 4']) + "\n"
     )
-    (folder / "selection.json").write_text(json.dumps({"scores": {"at_0.7": 0.5, "at_1.0": 0.625}, "chosen": "at_1.0"}))
+    (folder / "selection.json").write_text(
+        json.dumps({"rule": "mean Dice over few cases", "scores": {"at_0.7": 0.5, "at_1.0": 0.625}, "chosen": "at_1.0"})
+    )
     (folder / "weights.safetensors").write_bytes(folder.name.encode())
     return folder
 
@@ -76,3 +81,9 @@ def write_scored_run(
     digest = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()[:12]
     write_table(folder.with_name(f"{folder.name}.csv"), method, shift=shift, cases=cases, seed=run.get("seed", 0), run=digest)
     return folder
+
+
+def cells(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV by its header."""
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))

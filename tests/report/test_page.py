@@ -1,24 +1,20 @@
 from __future__ import annotations
 
-import csv
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from anymri.errors import AnymriError
 from anymri.metrics.scores import read_scores
-from anymri.metrics.statistics import Bootstrap
 from anymri.published.reading import published_tables
 from anymri.report.page import write_report
 from anymri.report.series import PublishedSeries
 
-from .made import SUBSETS, write_run, write_scored_run, write_table
+from .made import FEW, SUBSETS, cells, write_run, write_scored_run, write_table
 from .test_table import check_latex
 
-FEW = Bootstrap(resamples=100)
 AURC = {
     "CCSD": ("197.92", "240.02", "263.00"),
     "ShaSpec": ("191.55", "238.66", "260.23"),
@@ -56,31 +52,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts.append(data.strip())
-
-
-def cells(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> Path:
-    """A report on two variants of ccsd with two seeds each, a second method, and published numbers."""
-    folder = tmp_path_factory.mktemp("runs")
-    for seed in (0, 1):
-        write_scored_run(folder / f"both_s{seed}", shift=0.1, seed=seed)
-        write_scored_run(folder / f"neither_s{seed}", seed=seed, hmsd=0.0, dmcd=0.0)
-    write_table(folder / "unet.csv", "dropout_unet", shift=-0.05)
-    write_report([folder], folder / "out", published=["brats2018"], bootstrap=FEW)
-    return folder / "out"
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory) -> Path:
-    """A report on published numbers alone."""
-    out = tmp_path_factory.mktemp("published") / "report"
-    write_report([], out, published=["brats2018"], bootstrap=FEW)
-    return out
 
 
 def test_published_numbers_alone_give_the_areas_of_the_paper(published):

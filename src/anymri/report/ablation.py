@@ -9,7 +9,7 @@ from anymri.metrics.statistics import Bootstrap
 from anymri.published.reading import PublishedTable
 from anymri.report.comparison import INTERVALS, notes_of, subset_tables
 from anymri.report.series import MeasuredSeries, PublishedSeries, regions_of
-from anymri.report.table import NOTHING, PERCENT, Cell, Row, Table, column_best, number
+from anymri.report.table import NOTHING, PERCENT, Cell, Origin, Row, Table, column_best, number
 from anymri.report.trainings import Training, differing, setting_name, setting_text
 
 _FEW = 8  # Settings in which runs may differ and still be an ablation of one method.
@@ -48,6 +48,7 @@ def published_ablations(tables: Sequence[PublishedTable], *, bootstrap: Bootstra
                     number(s.mean(regions), PERCENT),
                 ),
                 marks=notes.of_row(s),
+                origin=s.origin,
             )
             for s in series
         ]
@@ -75,6 +76,7 @@ def training_table(trainings: Sequence[Training]) -> Table | None:
                 _validation(t),
                 Cell(t.weights or NOTHING),
             ),
+            origin=Origin(t.cohort, _chosen_by(t)),
         )
         for t in trainings
     )
@@ -88,8 +90,12 @@ def training_table(trainings: Sequence[Training]) -> Table | None:
         "its validation Dice, %",
         "weights, SHA-256",
     )
-    notes = ("Loss: smoothed sum of the terms of the objective; it can be compared only between runs of one objective.",)
-    return Table("table_trainings", "Trainings", "run folder", header, rows, notes=notes)
+    cohorts = " and ".join(dict.fromkeys(t.cohort for t in trainings if t.cohort))
+    notes = (
+        "Loss: smoothed sum of the terms of the objective; it can be compared only between runs of one objective.",
+        *dict.fromkeys(f"Validation Dice: {_chosen_by(t)}." for t in trainings if t.candidates),
+    )
+    return Table("table_trainings", f"Trainings on {cohorts}" if cohorts else "Trainings", "run folder", header, rows, notes=notes)
 
 
 def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], called: tuple[str, str], bootstrap: Bootstrap) -> Table:
@@ -104,6 +110,7 @@ def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], called: t
                 number(s.mean(regions), PERCENT),
                 Cell(", ".join(map(setting_text, s.measured.by_seed))),
             ),
+            origin=s.origin,
         )
         for s in family
     ]
@@ -121,6 +128,11 @@ def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], called: t
         ),
     )
     return Table(*called, "variant", header, marked, groups, notes)
+
+
+def _chosen_by(training: Training) -> str:
+    """Return the rule by which candidates were scored; nothing if none was."""
+    return (training.rule or "its run folder does not tell the rule") if training.candidates else ""
 
 
 def _validation(training: Training) -> Cell:

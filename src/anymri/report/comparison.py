@@ -12,7 +12,7 @@ from anymri.metrics.statistics import Bootstrap
 from anymri.metrics.tables import Empties, empties
 from anymri.published.reading import HD95, Footnote, PublishedTable
 from anymri.report.formats import letter
-from anymri.report.series import APART, MeasuredSeries, PublishedSeries, Series, is_known, regions_of, task_of
+from anymri.report.series import APART, MeasuredSeries, PublishedSeries, Series, is_known, origin_of, regions_of, task_of
 from anymri.report.table import (
     MILLIMETRES,
     NOTHING,
@@ -101,7 +101,7 @@ def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bo
             cells.append(number(own.mean(regions, metric), _UNITS[metric]))
         if measured:
             cells += _empty_cells(own, regions)
-        rows.append(Row(own.label, tuple(cells), section=own.group, marks=notes.of_row(own)))
+        rows.append(Row(own.label, tuple(cells), section=own.group, marks=notes.of_row(own), origin=own.origin))
     width = len(regions) + 1
     groups = [(f"{_NAMES[m]}, {_UNITS[m].name}", width) for m in metrics]
     header = [*regions, "mean"] * len(metrics)
@@ -126,7 +126,8 @@ def without_table(series: Sequence[Series], *, name: str, title: str) -> Table |
     modalities, regions = task.modalities.names, regions_of(shown)
     columns = [(r, m) for r in regions for m in modalities]
     rows = [
-        Row(s.label, tuple(number(s.without(m, len(modalities), r), PERCENT) for r, m in columns), section=s.group) for s in shown
+        Row(s.label, tuple(number(s.without(m, len(modalities), r), PERCENT) for r, m in columns), section=s.group, origin=s.origin)
+        for s in shown
     ]
     rows = [row for row in rows if any(cell.text != NOTHING for cell in row.cells)]
     peers = [s.peers for s in shown if any(is_known(s.without(m, len(modalities), r)) for r, m in columns)]
@@ -149,6 +150,7 @@ def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | No
             s.label,
             tuple(number(s.area(r)[part], PERCENT) for part in (0, 1) for r in regions),
             section=s.group,
+            origin=s.origin,
         )
         for s in shown
     ]
@@ -177,7 +179,7 @@ def empty_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> T
             if region in total:
                 e = total[region]
                 counts = (scored[region], e.both + e.invented, e.both + e.missed, e.both, e.missed, e.invented)
-                rows.append(Row(region, tuple(map(counted, counts)), section=own.label))
+                rows.append(Row(region, tuple(map(counted, counts)), section=own.label, origin=own.origin))
     if not rows:
         return None
     header = ("masks", "reference empty", "prediction empty", "both empty", "missed", "found where nothing is")
@@ -200,9 +202,11 @@ def seed_table(series: Sequence[MeasuredSeries], *, name: str, title: str) -> Ta
             alone = MeasuredSeries(replace(own.measured, by_seed={seed: table}), own.bootstrap)
             found = [alone.mean((r,)) for r in regions] + [alone.mean(regions)]
             means.append([e.value for e in found])
-            rows.append(Row(f"seed {seed}", tuple(number(e, PERCENT) for e in found), section=own.label))
+            rows.append(Row(f"seed {seed}", tuple(number(e, PERCENT) for e in found), section=own.label, origin=own.origin))
         spread = [100 * (max(values) - min(values)) for values in zip(*means, strict=True)]
-        rows.append(Row("largest − smallest", tuple(Cell(f"{v:.2f}", v) for v in spread), section=own.label, ruled=True))
+        rows.append(
+            Row("largest − smallest", tuple(Cell(f"{v:.2f}", v) for v in spread), section=own.label, ruled=True, origin=own.origin)
+        )
     covered = [{s.cases for s in own.dice.by_seed.values()} for own in several]
     notes = ("Not every seed was scored on the same cases.",) if any(len(cases) > 1 for cases in covered) else ()
     return Table(name, title, "seed", (*regions, "mean"), tuple(rows), (("Dice, %", len(regions) + 1),), notes)
@@ -231,7 +235,9 @@ def _split_table(series: Sequence[MeasuredSeries], name: str, where: str) -> Tab
         f"Mean of the means of {len(series)} splits: {', '.join(own.label for own in series)}.",
         "Without intervals: the splits share cases, so what they found is not independent.",
     )
-    return Table(name, f"{method}, mean of its splits, {where}", "modalities", regions, tuple(rows), notes=notes)
+    return Table(
+        name, f"{method}, mean of its splits, {where}", "modalities", regions, tuple(rows), notes=notes, origin=origin_of(series)
+    )
 
 
 def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple[str, str], bootstrap: Bootstrap) -> Table:
@@ -263,6 +269,7 @@ def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple
         tuple(told),
         notes.texts,
         used,
+        origin_of(series),
     )
 
 

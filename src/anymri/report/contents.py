@@ -97,7 +97,7 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
     tests, refused = contest_table(measured, name=f"table_tests{suffix}", title=f"Paired tests, {where}", bootstrap=bootstrap)
     areas = area_table(series, name=f"table_aurc{suffix}", title=f"Area under the robustness curve, {where}")
     made: tuple[tuple[str, tuple[Table | Picture | None, ...]], ...] = (
-        ("Methods", (_method_table(measured, f"table_methods{suffix}"),)),
+        ("Methods", (_method_table(measured, f"table_methods{suffix}", where),)),
         (
             "Dice for every subset",
             subset_tables(series, name=f"table_subsets{suffix}", title=f"Dice, {where}", bootstrap=bootstrap),
@@ -158,7 +158,7 @@ def _rules(cohort: str, name: str) -> str:
     return f"Scored on cohort {cohort} by the protocol {name}{told}."
 
 
-def _method_table(series: Sequence[MeasuredSeries], name: str) -> Table:
+def _method_table(series: Sequence[MeasuredSeries], name: str, where: str) -> Table:
     rows = tuple(
         Row(
             s.label,
@@ -171,11 +171,12 @@ def _method_table(series: Sequence[MeasuredSeries], name: str) -> Table:
                 Cell(", ".join(dict.fromkeys(row.run for t in s.measured.by_seed.values() for row in t if row.run)) or "unknown"),
             ),
             section=s.group,
+            origin=s.origin,
         )
         for s in series
     )
     header = ("method", "cases", "subsets", "seeds", "scores of", "weights, SHA-256")
-    return Table(name, "What was measured", "label", header, rows)
+    return Table(name, f"What was measured, {where}", "label", header, rows)
 
 
 def _source_table(published: Sequence[PublishedTable]) -> Table:

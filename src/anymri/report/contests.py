@@ -9,7 +9,7 @@ from anymri.metrics.pooled import Contest, contests
 from anymri.metrics.scores import Sheet
 from anymri.metrics.statistics import Bootstrap
 from anymri.report.series import MeasuredSeries, regions_of
-from anymri.report.table import NOTHING, Cell, Row, Table, Unit, counted, number
+from anymri.report.table import NOTHING, Cell, Origin, Row, Table, Unit, counted, number
 
 _ALL_PAIRS = 4  # Methods up to which each is compared with each.
 _POINTS = Unit("points", 100.0, 2)
@@ -35,7 +35,11 @@ def contest_table(
     by_pair: dict[tuple[str, str], dict[str, Contest]] = {}
     for contest in found:
         by_pair.setdefault((contest.first, contest.second), {})[contest.region] = contest
-    rows = tuple(Row(f"{a} − {b}", _contest_cells(of, regions)) for (a, b), of in by_pair.items())
+    cohort = series[0].measured.cohort
+    rows = tuple(
+        Row(f"{a} − {b}", _contest_cells(of, regions), origin=Origin(cohort, next(iter(of.values())).protocol))
+        for (a, b), of in by_pair.items()
+    )
     notes = (
         "Dice, first minus second, mean over subsets of the means over cases that both have; seeds are averaged per case first.",
         f"Intervals of {100 * bootstrap.level:g} %: paired bootstrap over cases ({bootstrap.resamples} resamples).",

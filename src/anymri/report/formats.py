@@ -77,20 +77,27 @@ def markdown(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Return a table as CSV: every number with all its digits; two more columns where a column has intervals."""
+    """Return a table as CSV: every number with all its digits; two more columns where a column has intervals.
+
+    A file is read without what stands around its table: cohort and protocol are columns, the last ones.
+    """
     wide = [any(not math.isnan(row.cells[i].low) for row in table.rows) for i in range(len(table.header))]
     sections = any(row.section for row in table.rows)
     header = ["section"] * sections + [table.corner]
     for name, spread in zip(_flat_header(table), wide, strict=True):
         header += [name, f"{name}, low", f"{name}, high"] if spread else [name]
+    origins = [row.origin or table.origin for row in table.rows]
+    told = any(origins)
+    header += ["cohort", "protocol"] * told
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    for row in table.rows:
+    for row, origin in zip(table.rows, origins, strict=True):
         line = [row.section] * sections + [row.label]
         for cell, spread in zip(row.cells, wide, strict=True):
             line.append(cell.text if math.isnan(cell.value) else _digits(cell.value))
             line += [_digits(v) for v in (cell.low, cell.high)] if spread else []
+        line += [origin.cohort if origin else "", origin.protocol if origin else ""] * told
         writer.writerow(line)
     return stream.getvalue()
 

@@ -19,7 +19,7 @@ from anymri.metrics.statistics import Bootstrap, Estimate, mean, weighted
 from anymri.metrics.tables import empties
 from anymri.published.reading import HD95, PublishedTable
 from anymri.report.measured import Measured
-from anymri.report.table import known
+from anymri.report.table import Origin, known
 
 APART = "hausdorff_95_mm where neither mask is empty"
 _NOTHING = known(None)
@@ -47,6 +47,11 @@ class MeasuredSeries:
         """Heading over the methods it stands beside: those of its category, where that is known."""
         category = category_of(self.measured.method)
         return f"measured: {category}" if category else "measured"
+
+    @property
+    def origin(self) -> Origin:
+        """On which cohort it was scored, and by which protocol."""
+        return Origin(self.measured.cohort, self.measured.protocol)
 
     @property
     def peers(self) -> object:
@@ -162,6 +167,11 @@ class PublishedSeries:
         return f"published on {self.table.data}: {self.table.title.partition(':')[0]}"
 
     @property
+    def origin(self) -> Origin:
+        """On which data it was scored, and what the source says of how."""
+        return Origin(self.table.data, self.table.protocol)
+
+    @property
     def peers(self) -> object:
         """Equal for what was published side by side."""
         return self.table.name
@@ -236,6 +246,18 @@ def regions_of(series: Sequence[Series]) -> tuple[str, ...]:
     found = dict.fromkeys(r for s in series for r in s.regions)
     # Without a task: a score table begins with the outermost.
     return tuple(r for r in reversed(task.region_names if task else tuple(found)) if r in found)
+
+
+def origin_of(series: Sequence[Series]) -> Origin | None:
+    """Return where the numbers of all come from; if from several places, each behind the name of what comes from there."""
+    found = dict.fromkeys(("measured" if isinstance(s, MeasuredSeries) else s.table.title, s.origin) for s in series)
+    if len({origin for _, origin in found}) == 1:
+        return series[0].origin
+    cohort, protocol = (
+        " | ".join(f"{name}: {said}" for name, said in parts)
+        for parts in ([(n, o.cohort) for n, o in found], [(n, o.protocol) for n, o in found])
+    )
+    return Origin(cohort, protocol) if found else None
 
 
 def is_known(estimate: Estimate) -> bool:

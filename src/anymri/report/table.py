@@ -56,6 +56,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """On which cases and by which rules numbers were scored; of several, what concerns which of them.
+
+    Attributes:
+        cohort: Name of the cohort, or of the data set of published numbers.
+        protocol: Name of the rules, or what a publication says of them.
+    """
+
+    cohort: str
+    protocol: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One row.
 
@@ -65,6 +78,7 @@ class Row:
         section: Rows of one section follow each other under its name; empty if there are none.
         ruled: Whether a line separates it from the row above.
         marks: Letters of the footnotes on the whole row.
+        origin: Where its numbers come from; None for that of the table.
     """
 
     label: str
@@ -72,6 +86,7 @@ class Row:
     section: str = ""
     ruled: bool = False
     marks: str = ""
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,7 @@ class Table:
         notes: What must be known to read it.
         footnotes: What the letters of marks stand for: a, b, c …
         modalities: If given, rows are subsets of these, drawn as dots.
+        origin: Where the numbers of its rows come from; None if rows tell, or if nothing was scored.
     """
 
     name: str
@@ -99,6 +115,7 @@ class Table:
     notes: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 def number(estimate: Estimate, unit: Unit, *, marks: str = "") -> Cell:

@@ -33,6 +33,7 @@ class Training:
         cohort: Name of the cohort that it was trained on.
         losses: Step and smoothed loss of every logged step; empty without a log.
         candidates: Candidate → mean Dice on validation cases; empty if nothing was to be chosen.
+        rule: In words what that Dice is a mean of; None if that is not told.
         chosen: The candidate that became the weights; None while it is unfinished.
         weights: First digits of the weights' SHA-256, as score tables have them; None without weights.
     """
@@ -45,6 +46,7 @@ class Training:
     cohort: str
     losses: tuple[tuple[int, float], ...]
     candidates: Mapping[str, float]
+    rule: str | None
     chosen: str | None
     weights: str | None
 
@@ -86,6 +88,7 @@ def read_training(folder: Path) -> Training:
         cohort=str(cohort.get("name", "")) if isinstance(cohort, dict) else "",
         losses=_losses(files.log),
         candidates=dict(selection.get("scores") or {}),
+        rule=selection.get("rule"),
         chosen=selection.get("chosen"),
         weights=_digest(files.weights),
     )

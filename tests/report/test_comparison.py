@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from anymri.report.page import write_report
+
+from .made import FEW, cells, write_run, write_table
+
+PROTOCOL = "split 199/29/57 of BraTS 2018, the lists of U-HVED; mean over cases, then over the subsets"
+
+
+@pytest.mark.parametrize("name", ["measured", "published"])
+def test_every_table_names_cohort_and_protocol(name, request):
+    paths = sorted(request.getfixturevalue(name).glob("table_*.csv"))
+    assert len(paths) > 5
+    for path in paths:
+        rows = cells(path)
+        if path.stem == "table_sources":  # Its columns data and protocol are what it is about.
+            assert all(r["data"] and r["protocol"] for r in rows)
+        else:
+            assert all(r["cohort"] and r["protocol"] for r in rows), path.name
+
+
+def test_measured_rows_name_their_cohort_and_published_ones_their_data(measured):
+    rows = {r["method"]: r for r in cells(measured / "table_means.csv")}
+    assert (rows["dropout_unet"]["cohort"], rows["dropout_unet"]["protocol"]) == ("phantoms", "anymri")
+    assert (rows["MIFPN"]["cohort"], rows["MIFPN"]["protocol"]) == ("BraTS 2018", f"{PROTOCOL}; HD95 not given")
+    for table in ("tests", "ablation_ccsd", "seeds", "empties", "methods"):
+        origins = {(r["cohort"], r["protocol"]) for r in cells(measured / f"table_{table}.csv")}
+        assert origins == {("phantoms", "anymri")}, table
+    # Methods are columns here, so a row holds numbers of several origins.
+    (mean,) = (r for r in cells(measured / "table_subsets_et.csv") if r["modalities"] == "mean")
+    parts = mean["cohort"].split(" | "), mean["protocol"].split(" | ")
+    assert parts[0][:2] == ["measured: phantoms", "CCSD, Table 1: BraTS 2018"]
+    assert parts[1][:2] == ["measured: anymri", f"CCSD, Table 1: {PROTOCOL}; HD95 not given"]
+
+
+def test_across_protocols_a_row_names_its_own(tmp_path):
+    files = [write_table(tmp_path / f"{p}.csv", "ccsd", run="a", protocol=p) for p in ("anymri", "nnunet")]
+    write_report(files, tmp_path / "out", across_protocols=True, bootstrap=FEW)
+    assert [r["protocol"] for r in cells(tmp_path / "out" / "table_means.csv")] == ["anymri", "nnunet"]
+    assert [r["protocol"] for r in cells(tmp_path / "out" / "table_tests.csv")] == ["anymri against nnunet"]
+    assert cells(tmp_path / "out" / "table_subsets.csv")[0]["protocol"] == "measured: anymri | measured: nnunet"
+
+
+def test_captions_name_cohort_and_rules(measured):
+    text = (measured / "report.md").read_text(encoding="utf-8")
+    assert "**What was measured, phantoms, protocol anymri**" in text
+    assert "**Trainings on phantoms**" in text and "* Validation Dice: mean Dice over few cases." in text
+
+
+def test_a_run_folder_that_tells_no_rule_is_not_given_one(tmp_path):
+    (write_run(tmp_path / "one") / "selection.json").write_text('{"scores": {"a": 0.5, "b": 0.6}, "chosen": "b"}')
+    write_report([tmp_path / "one"], tmp_path / "out", bootstrap=FEW)
+    (row,) = cells(tmp_path / "out" / "table_trainings.csv")
+    assert row["protocol"] == "its run folder does not tell the rule" and row["cohort"] == "phantoms"
