@@ -57,6 +57,7 @@ def test_trust_is_measured_and_used(run, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     done = run("calibrate", out, "--data", prepared, "--out", out / "weights.trust.json", "--device", "cpu")
     assert done.code == 0, done.err
+    assert "masks with a Dice below 0.5 were warned of" in done.out or "no Dice is expected" in done.out
     assert "5 cases of made_up, each by what the others taught" in done.out and "copy it" not in done.out
     assert not list(out.glob(".weights*"))
     done = run("segment", "--cohort", prepared, "--shard", "1/7", "--weights", out, "--out", tmp_path / "masks")

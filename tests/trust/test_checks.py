@@ -66,6 +66,17 @@ def test_what_is_so_is_found_and_held() -> None:
     assert checks.advice.always["M0"].gain < checks.advice.always["M0"].advised
 
 
+def test_warnings_are_checked_against_what_was_reached() -> None:
+    whole = sample(8)
+    said = [said_of(whole, c) for c in range(8)]
+    warned = np.array([[e.doubtful or e.uncertain for e in s.expected if e is not None] for s in said])
+    poor = whole.dice_CS < 0.5
+    caution = checked(whole).caution
+    assert caution is not None and caution.masks == 8 * 7 and caution.poor == poor.sum() > 0
+    assert caution.doubtful + caution.uncertain == warned.sum() > 0
+    assert caution.doubtful_poor + caution.uncertain_poor == (warned & poor).sum() > 0.8 * poor.sum()
+
+
 def test_without_a_choice_no_advice_is_checked() -> None:
     two = task_with(2)
     (first, *_) = samples(made_observations(two, 5), two.modalities)

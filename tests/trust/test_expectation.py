@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from anymri.trust.expectation import Expectation, correlation, fitted, quantiles, residuals, with_range
+from anymri.trust.expectation import Expectation, Expected, correlation, fitted, quantiles, residuals, with_range
 
 ROWS = [("A",), ("B",), ("A", "B")] * 20
 SOFT = expit(np.linspace(-2, 2, 60))
@@ -45,6 +45,16 @@ def test_a_range_holds_its_middle() -> None:
     formula = Expectation(intercept=0.0, slope=1.0, modalities={}, low=0.2, high=0.4)
     low, middle, high = formula.expected(0.5, ("A",))
     assert low == middle < high
+
+
+def test_two_tiers_of_doubt() -> None:
+    tiers = {
+        Expected(0.1, 0.4, 0.9): (True, False),
+        Expected(0.2, 0.5, 0.9): (False, True),
+        Expected(0.3, 0.5, 0.9): (False, False),
+    }
+    for expected, tier in tiers.items():
+        assert (expected.doubtful, expected.uncertain) == tier
 
 
 def test_residuals_are_above_where_the_truth_was_better() -> None:

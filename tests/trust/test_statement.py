@@ -5,10 +5,11 @@ import pytest
 
 from anymri.domain.task import GLIOMA
 from anymri.trust.calibration import soft_dice
+from anymri.trust.expectation import Expected
 from anymri.trust.fitting import EmptyMasks
 from anymri.trust.observation import said_of
 from anymri.trust.record import Trust
-from anymri.trust.statement import Statement, calibrations, made_by, stated
+from anymri.trust.statement import Statement, calibrations, made_by, marked, stated
 
 from .made import TRUTH, made_record
 
@@ -41,6 +42,19 @@ def test_what_is_not_to_be_relied_on_is_said() -> None:
     assert "FLAIR+T1" in said.caution()
     sure = statement(("FLAIR", "T1"), intercept=4.0)
     assert sure.doubtful == () and sure.caution() == ""
+
+
+def test_what_may_be_wrong_is_said_in_softer_words() -> None:
+    ranges = {"WT": Expected(0.7, 0.8, 0.9), "TC": Expected(0.15, 0.6, 0.87), "ET": Expected(0.05, 0.2, 0.4)}
+    subset = GLIOMA.modalities.subset(["FLAIR"])
+    said = Statement(Trust(made_record(GLIOMA, "ab"), "cd"), subset, ranges, {})
+    assert said.doubtful == ("ET",) and said.uncertain == ("TC",)
+    firm = "Do not rely on ET (expected Dice 0.05 to 0.40): an outline made from FLAIR alone is often wrong there."
+    soft = "TC (expected Dice 0.15 to 0.87) may be wrong: check the outline."
+    assert said.caution() == f"{firm} {soft}"
+    assert [marked(said.cautions(), region) for region in ranges] == ["", "may be wrong", "do not rely on it"]
+    assert Statement(said.trust, subset, {**ranges, "ET": None}, {}).caution() == soft
+    assert marked({}, "ET") == ""  # Without a trust file nothing is claimed.
 
 
 def test_what_would_help_is_said() -> None:

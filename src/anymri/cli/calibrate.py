@@ -67,6 +67,13 @@ def _print(region: str, checks: Any, empty: Any) -> None:
             f"{space}  expected Dice off by {dice.mean_absolute_error:.3f} ({dice.by_modalities_alone:.3f} from the "
             f"modalities alone), correlation {dice.correlation:.2f}, {dice.coverage:.0%} in the range"
         )
+    if caution := checks.caution:
+        warned = caution.doubtful_poor + caution.uncertain_poor
+        print(
+            f"{space}  caution: {warned} of {caution.poor} masks with a Dice below 0.5 were warned of; right were "
+            f"{caution.doubtful_poor} of {caution.doubtful} 'do not rely on', "
+            f"{caution.uncertain_poor} of {caution.uncertain} 'may be wrong'"
+        )
     if empty.masks:
         print(
             f"{space}  {empty.masks} empty masks of {empty.cases} cases, {empty.right} of them rightly; in no range and no advice"

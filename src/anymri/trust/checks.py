@@ -15,7 +15,7 @@ from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import LEAST_GAIN, Step
 from anymri.trust.calibration import RAW, Calibration
 from anymri.trust.counts import BAND, EVERYWHERE, TRUE, TRUE_BAND, Array, Floats
-from anymri.trust.expectation import Expected
+from anymri.trust.expectation import LOW, Expected
 from anymri.trust.fitting import LEAST_CASES, Sample, calibrated, fitted
 
 _RIDGE = 10.0  # For the advice by patient: one slope per modality on a few dozen rows.
@@ -61,6 +61,26 @@ class DiceCheck(_Figures):
     width: float
 
 
+class CautionCheck(_Figures):
+    """The warnings against the Dice that was reached, by masks that are not empty. Poor is a Dice below 0.5.
+
+    Attributes:
+        masks: How many a Dice was expected of.
+        poor: How many of them were.
+        doubtful: How many were said not to be relied on.
+        doubtful_poor: How many of these were poor.
+        uncertain: How many were said to be possibly wrong.
+        uncertain_poor: How many of these were poor.
+    """
+
+    masks: int
+    poor: int
+    doubtful: int
+    doubtful_poor: int
+    uncertain: int
+    uncertain_poor: int
+
+
 class Always(_Figures):
     """Advising one modality wherever it is missing and another is, too, against the advice there: mean gain in Dice of each."""
 
@@ -101,11 +121,13 @@ class Checks(_Figures):
         calibration: ``raw``, ``temperature`` alone, ``fitted`` → figures.
         dice: Of the expected Dice; None where too few masks were not empty.
         advice: Of the advice; None where there is never a choice.
+        caution: Of the warnings; None where no Dice is expected, or where that was not measured.
     """
 
     calibration: dict[str, CalibrationCheck]
     dice: DiceCheck | None
     advice: AdviceCheck | None
+    caution: CautionCheck | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +208,7 @@ def checked(sample: Sample) -> Checks:
         calibration={way: _calibration(sample, [s.calibrations[way] for s in said]) for way in ways},
         dice=_dice(sample, said),
         advice=_advice(sample, said),
+        caution=_caution(sample, said),
     )
 
 
@@ -224,6 +247,21 @@ def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck | None:
         within_subsets=expectation.correlation(*apart),
         coverage=float(((low <= reached) & (reached <= high)).mean()),
         width=float((high - low).mean()),
+    )
+
+
+def _caution(sample: Sample, said: Sequence[Said]) -> CautionCheck | None:
+    pairs = [(e, dice < LOW) for s, row in zip(said, sample.dice_CS, strict=True) for e, dice in zip(s.expected, row, strict=True)]
+    known = [(expected, bool(poor)) for expected, poor in pairs if expected is not None]
+    if not known:
+        return None
+    return CautionCheck(
+        masks=len(known),
+        poor=sum(poor for _, poor in known),
+        doubtful=sum(expected.doubtful for expected, _ in known),
+        doubtful_poor=sum(expected.doubtful and poor for expected, poor in known),
+        uncertain=sum(expected.uncertain for expected, _ in known),
+        uncertain_poor=sum(expected.uncertain and poor for expected, poor in known),
     )
 
 

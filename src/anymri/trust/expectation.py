@@ -17,6 +17,8 @@ from scipy.special import expit, logit
 from anymri.trust.counts import Array, Floats
 
 LEVEL = 0.8  # Share of the patients whose Dice is to lie in the range.
+LOW = 0.5  # Expected Dice below it: the outline is as much wrong as right.
+LOWEST = 0.3  # Of the range. Below it the outline may be that wrong, though most are not.
 _EDGE = 0.02  # Dice below it and above 1 − it count as that: a logit would make worlds of the difference.
 _RIDGE = 1.0  # Against a few hundred rows.
 _FAR = 0.7  # Residuals beyond it, on the scale of the logit, pull no harder (Huber).
@@ -29,6 +31,16 @@ class Expected(NamedTuple):
     low: float
     middle: float
     high: float
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the mask should not be relied on."""
+        return self.middle < LOW
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the mask is not doubtful and may be wrong all the same."""
+        return not self.doubtful and self.low < LOWEST
 
 
 class Expectation(BaseModel):

@@ -14,7 +14,6 @@ from anymri.trust.expectation import Expected
 from anymri.trust.observation import said_of
 from anymri.trust.record import Trust
 
-LOW = 0.5  # Expected Dice below it: the outline is as much wrong as right, and the output begins with saying so.
 NOT_MEASURED = (
     "How far to trust these weights has not been measured: no Dice is expected of this mask, and probabilities are as the network "
     "gives them."
@@ -43,13 +42,20 @@ class Statement:
     @property
     def doubtful(self) -> tuple[str, ...]:
         """Regions that should not be relied on, outermost first."""
-        return tuple(region for region, dice in self.expected.items() if dice is not None and dice.middle < LOW)
+        return tuple(region for region, dice in self.expected.items() if dice is not None and dice.doubtful)
+
+    @property
+    def uncertain(self) -> tuple[str, ...]:
+        """Regions that may be wrong, outermost first; without those that should not be relied on."""
+        return tuple(region for region, dice in self.expected.items() if dice is not None and dice.uncertain)
 
     def caution(self) -> str:
-        """Return a sentence on the regions that should not be relied on; empty if there are none."""
-        known = {r: dice for r, dice in self.expected.items() if dice is not None}
-        ranges = [f"{r} (expected Dice {known[r].low:.2f} to {known[r].high:.2f})" for r in self.doubtful]
-        return f"Do not rely on {_listed(ranges)}: an outline made from {self.subset} alone is often wrong there." if ranges else ""
+        """Return sentences on the regions that should not be relied on, and on those that may be wrong; empty if there are none."""
+        ranges = {r: f"{r} (expected Dice {d.low:.2f} to {d.high:.2f})" for r, d in self.expected.items() if d is not None}
+        doubtful, uncertain = (_listed([ranges[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
+        firm = f"Do not rely on {doubtful}: an outline made from {self.subset} alone is often wrong there." if doubtful else ""
+        soft = f"{uncertain} may be wrong: check the outline." if uncertain else ""
+        return " ".join(line for line in (firm, soft) if line)
 
     def unfound(self) -> str:
         """Return sentences on the regions of which nothing was found, and how often that is right; empty if there are none."""
@@ -86,7 +92,7 @@ class Statement:
 
     def cautions(self) -> dict[str, Any]:
         """Return what summary.json says before the volumes."""
-        return {"doubtful_regions": list(self.doubtful)}
+        return {"doubtful_regions": list(self.doubtful), "uncertain_regions": list(self.uncertain)}
 
     def expectations(self) -> dict[str, Any]:
         """Return what summary.json says after the volumes."""
@@ -128,7 +134,9 @@ def marked(summary: Mapping[str, Any], region: str) -> str:
         summary: As summary.json holds it.
         region: Its name.
     """
-    return "do not rely on it" if region in summary.get("doubtful_regions", ()) else ""
+    if region in summary.get("doubtful_regions", ()):
+        return "do not rely on it"
+    return "may be wrong" if region in summary.get("uncertain_regions", ()) else ""
 
 
 def calibrations(trust: Trust | None) -> dict[str, Calibration]:
