@@ -29,6 +29,12 @@ from ..material import write_made_case, write_made_cohort
 torch.set_num_threads(1)
 FOLDS = (("a", "b", "c"), ("d", "e", "f"))
 CPU = torch.device("cpu")
+WINDOW = Window(stride=1, size=(16, 16, 16))
+OTHERWISE = (  # What else a model may be that cannot share a trust file, and how that is said.
+    ({"config": {}}, "have config.widths unset, 'run0' .*"),
+    ({"window": WINDOW.model_copy(update={"stride": 2})}, "have window.stride 2, 'run0' 1"),
+    ({"window": WINDOW.model_copy(update={"intensity": "min_max"})}, "have window.intensity min_max, 'run0' z_score"),
+)
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def made_model(folder: Path, name: str, *, seed: int = 0, **training: object) ->
         method="dropout_unet",
         config=config.model_dump(mode="json"),
         task="glioma",
-        window=Window(stride=1, size=(16, 16, 16)),
+        window=WINDOW,
         training=Training.model_validate({"cohort": {"name": "made_up"}, **training}),
     )
     write_weights(folder / f"{name}.safetensors", dict(config.build(GLIOMA).state_dict()), header)
@@ -82,6 +88,10 @@ def test_what_cannot_be_measured_is_refused(prepared: Path, runs: list[Model], t
     other = replace(runs[1], header=runs[1].header.model_copy(update={"method": "ccsd"}))
     with pytest.raises(UsageError, match="give folds of one method"):
         assigned([runs[0], other], prepared)
+    for update, words in OTHERWISE:
+        other = replace(runs[1], header=runs[1].header.model_copy(update=update))
+        with pytest.raises(UsageError, match=words):
+            assigned([runs[0], other], prepared)
     write_made_case(case_folder(prepared, "e"), GLIOMA, 1, modalities=GLIOMA.modalities.names[:2])
     with pytest.raises(CaseError, match="e: has FLAIR, T1 and a reference of WT, TC, ET; expected FLAIR, T1, T1c, T2"):
         assigned(runs, prepared)
@@ -126,6 +136,7 @@ def test_weights_trained_on_all_may_share_the_record(prepared: Path, runs: list[
     record = measure(assigned(runs, prepared), [whole], parts=tmp_path / "parts", device=CPU)
     assert record.weights == (*record.measured, whole.sha256) and whole.sha256 not in record.measured
     assert whole.sha256 == hashlib.sha256((tmp_path / "whole.safetensors").read_bytes()).hexdigest()
-    larger = replace(whole, header=whole.header.model_copy(update={"config": {}}))
-    with pytest.raises(UsageError, match="not of the method, size and task"):
-        measure(assigned(runs, prepared), [larger], parts=tmp_path / "parts", device=CPU)
+    for update, words in OTHERWISE:
+        other = replace(whole, header=whole.header.model_copy(update=update))
+        with pytest.raises(UsageError, match=f"{words}; leave out --for whole"):
+            measure(assigned(runs, prepared), [other], parts=tmp_path / "parts", device=CPU)

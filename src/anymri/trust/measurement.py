@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,7 +31,7 @@ def assigned(models: Sequence[Model], prepared: Path, *, fold: int | None = None
     A model is asked about the fold that it left out, if it was trained on this cohort; else about all cases that it has not seen.
 
     Args:
-        models: Of one method and task; folds of a cross-validation, for instance.
+        models: Of one method, task, configuration and window; folds of a cross-validation, for instance.
         prepared: Folder made by ``anymri prepare``.
         fold: The fold to ask every model about.
 
@@ -39,11 +40,9 @@ def assigned(models: Sequence[Model], prepared: Path, *, fold: int | None = None
         CaseError: If a case is incomplete.
     """
     record, split = read_cohort(prepared)
-    if odd := [m for m in models if (m.header.method, m.header.task) != (models[0].header.method, models[0].header.task)]:
-        raise UsageError(
-            f"weights '{odd[0].header.name}' are of method {odd[0].header.method} for task {odd[0].header.task}, "
-            f"'{models[0].header.name}' of {models[0].header.method} for {models[0].header.task}; give folds of one method"
-        )
+    for model in models[1:]:
+        if odd := _difference(model, models[0]):
+            raise UsageError(f"{odd}; give folds of one method, trained in one way")
     found: dict[str, Model] = {}
     for model in models:
         name, trained = model.header.name, model.header.training
@@ -81,15 +80,13 @@ def measure(
         report: Called after each case with (done, total, name).
 
     Raises:
-        UsageError: If ``also`` is of another method or task.
+        UsageError: If ``also`` is of another method, task, configuration or window.
         OutputError: If a part cannot be written.
     """
     first = pairs[0][0].header
     for model in also:
-        if (model.header.method, model.header.task, model.header.config) != (first.method, first.task, first.config):
-            raise UsageError(
-                f"weights '{model.header.name}' are not of the method, size and task of '{first.name}'; leave them out"
-            )
+        if odd := _difference(model, pairs[0][0]):
+            raise UsageError(f"{odd}; leave out --for {model.header.name}")
     seen: list[Observation] = []
     for model, folder in pairs:
         part = parts / f"{folder.name}.safetensors"
@@ -114,6 +111,23 @@ def measure(
         regions={name: Measured(belief=fitted(sample), checks=checked(sample)) for name, sample in regions},
         version=version("anymri"),
     )
+
+
+def _difference(model: Model, first: Model) -> str:
+    """Return in what two models differ that one trust file cannot be of both; empty if in nothing that matters."""
+    a, b = model.header, first.header
+    if (a.method, a.task) != (b.method, b.task):
+        return f"weights '{a.name}' are of method {a.method} for task {a.task}, '{b.name}' of {b.method} for {b.task}"
+    for words, one, other in (("config", a.config, b.config), ("window", a.window.model_dump(), b.window.model_dump())):
+        for field in [*one, *other]:
+            mine, theirs = (_shown(settings, field) for settings in (one, other))
+            if mine != theirs:
+                return f"weights '{a.name}' have {words}.{field} {mine}, '{b.name}' {theirs}"
+    return ""
+
+
+def _shown(settings: Mapping[str, Any], field: str) -> str:
+    return str(settings[field]) if field in settings else "unset"
 
 
 def _write_part(part: Path, seen: Observation, model: Model) -> None:
