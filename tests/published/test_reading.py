@@ -99,6 +99,8 @@ def test_every_source_says_what_it_is_and_footnotes_concern_what_exists():
     assert len(set(names)) == len(names)
     for table in published_tables():
         assert table.citation and table.protocol and table.kind in ("methods", "ablation")
+        told = {m for note in table.footnotes if not note.regions for m in note.methods}
+        assert table.verified or told == set(table.methods), table.name
         for note in table.footnotes:
             assert note.methods and set(note.methods) <= set(table.methods), note
             assert set(note.regions) <= set(GLIOMA.region_names), note

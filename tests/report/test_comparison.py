@@ -54,3 +54,28 @@ def test_a_run_folder_that_tells_no_rule_is_not_given_one(tmp_path):
     write_report([tmp_path / "one"], tmp_path / "out", bootstrap=FEW)
     (row,) = cells(tmp_path / "out" / "table_trainings.csv")
     assert row["protocol"] == "its run folder does not tell the rule" and row["cohort"] == "phantoms"
+
+
+def test_published_tables_name_data_and_protocol_under_them(measured, published):
+    for folder, names in ((published, ("subsets", "means", "aurc", "without")), (measured, ("subsets_et", "means", "aurc"))):
+        for name in names:
+            suffix = "_brats2018" if folder == published else ""
+            text = (folder / f"table_{name}{suffix}.tex").read_text()
+            assert rf"\footnotesize CCSD, Table 1: BraTS 2018, {PROTOCOL}; HD95 not given." in text, name
+    for number, more in ((3, ""), (5, "; HMSD stays on"), (6, "; HMSD stays on")):
+        text = (published / f"table_ccsd_table_{number}.tex").read_text()
+        assert rf"\footnotesize CCSD, Table {number}: BraTS 2018, {PROTOCOL}{more}." in text
+    # Table 2 of the field shows methods of which the subsets were not published, too.
+    assert "SMU-Net, README: BraTS 2018, the first 20 " in (published / "table_means_brats2018.tex").read_text()
+
+
+def test_what_is_not_first_hand_has_a_footnote_where_it_stands(published, tmp_path):
+    write_report([], tmp_path / "out", published=["brats2020"], bootstrap=FEW)
+    for text, method, said in (
+        ((published / "report.md").read_text(encoding="utf-8"), "PRISMS", "third-party documentation and not verified"),
+        ((published / "report.md").read_text(encoding="utf-8"), "SimMLM", "third-party notes and not verified"),
+        ((tmp_path / "out" / "report.md").read_text(encoding="utf-8"), "mmFormer", "Superseded by the README's correction"),
+    ):
+        table = text[text.index("**Means over subsets") :].split("\n## ")[0]
+        letters = [line.split("(")[1][0] for line in table.splitlines() if line.startswith(f"| {method} (")]
+        assert any(f"* ({letter}) " in line and said in line for letter in letters for line in table.splitlines()), method

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from anymri.metrics.statistics import Bootstrap
 from anymri.published.reading import PublishedTable
-from anymri.report.comparison import INTERVALS, notes_of, subset_tables
+from anymri.report.comparison import INTERVALS, notes_of, sources_of, subset_tables
 from anymri.report.series import MeasuredSeries, PublishedSeries, regions_of
 from anymri.report.table import NOTHING, PERCENT, Cell, Origin, Row, Table, column_best, number
 from anymri.report.trainings import Training, differing, setting_name, setting_text
@@ -54,7 +54,7 @@ def published_ablations(tables: Sequence[PublishedTable], *, bootstrap: Bootstra
         ]
         count = len(regions) + 1
         best = column_best(rows, among=[table.name] * len(rows), columns=range(count), higher=[True] * count)
-        told = (f"Mean over the subsets. {table.data}, {table.protocol}.",)
+        told = ("Mean over the subsets.", *sources_of(series))
         found.append(Table(name, title, "variant", (*regions, "mean"), best, (("Dice, %", count),), told, notes.texts))
     return tuple(found)
 

@@ -70,6 +70,12 @@ def notes_of(series: Sequence[Series], regions: Sequence[str]) -> Notes:
     return Notes(texts, places)
 
 
+def sources_of(series: Sequence[Series]) -> tuple[str, ...]:
+    """Return one line for every published table among these: its data, and what it says of how it was measured."""
+    tables = dict.fromkeys(s.table for s in series if isinstance(s, PublishedSeries))
+    return tuple(f"{t.title.partition(':')[0]}: {t.data}, {t.protocol}." for t in tables)
+
+
 def subset_tables(series: Sequence[Series], *, name: str, title: str, bootstrap: Bootstrap) -> tuple[Table, ...]:
     """Return Table 1 of the field: subsets × regions × methods; one table per region if there are many methods."""
     shown = [s for s in series if s.subsets]
@@ -111,6 +117,7 @@ def mean_table(series: Sequence[Series], *, name: str, title: str, bootstrap: Bo
         header += regions
         told.append("Empty masks: in both / in the prediction alone (missed) / in the reference alone (invented).")
     told += [said for s in series if isinstance(s, MeasuredSeries) for said in _undefined(s, regions, metrics)]
+    told += sources_of(series)
     # Not where neither is empty: methods that miss different tumours are seen on different masks there.
     ranked = [m for m in metrics if m != APART]
     higher = [_UNITS[m].higher for m in ranked for _ in range(width)]
@@ -123,10 +130,17 @@ def without_table(series: Sequence[Series], *, name: str, title: str) -> Table |
     shown, task = [s for s in series if s.subsets], task_of(series)
     if not shown or task is None:
         return None
+    notes = notes_of(shown, ())
     modalities, regions = task.modalities.names, regions_of(shown)
     columns = [(r, m) for r in regions for m in modalities]
     rows = [
-        Row(s.label, tuple(number(s.without(m, len(modalities), r), PERCENT) for r, m in columns), section=s.group, origin=s.origin)
+        Row(
+            s.label,
+            tuple(number(s.without(m, len(modalities), r), PERCENT) for r, m in columns),
+            section=s.group,
+            marks=notes.of_row(s),
+            origin=s.origin,
+        )
         for s in shown
     ]
     rows = [row for row in rows if any(cell.text != NOTHING for cell in row.cells)]
@@ -136,7 +150,8 @@ def without_table(series: Sequence[Series], *, name: str, title: str) -> Table |
     best = column_best(rows, among=peers, columns=range(len(columns)), higher=[True] * len(columns))
     told = f"Mean over the {2 ** (len(modalities) - 1) - 1} subsets that lack the modality of the means over cases."
     groups = tuple((f"{r}: Dice without, %", len(modalities)) for r in regions)
-    return Table(name, title, "method", tuple(m for _, m in columns), best, groups, (told,))
+    header = tuple(m for _, m in columns)
+    return Table(name, title, "method", header, best, groups, (told, *sources_of(shown)), notes.texts)
 
 
 def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | None:
@@ -144,12 +159,13 @@ def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | No
     shown = [s for s in series if s.subsets and any(s.curve(r) for r in s.regions)]
     if not shown:
         return None
-    regions = regions_of(shown)
+    regions, notes = regions_of(shown), notes_of(shown, ())
     rows = [
         Row(
             s.label,
             tuple(number(s.area(r)[part], PERCENT) for part in (0, 1) for r in regions),
             section=s.group,
+            marks=notes.of_row(s),
             origin=s.origin,
         )
         for s in shown
@@ -165,7 +181,9 @@ def area_table(series: Sequence[Series], *, name: str, title: str) -> Table | No
         (
             "Trapezoids under the mean over the subsets of each size, for 1 to N modalities; for four: half of the first and last, "
             "all of the second and third.",
+            *sources_of(shown),
         ),
+        notes.texts,
     )
 
 
@@ -248,7 +266,7 @@ def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple
     rows = [
         Row(subset, with_best([number(own.at(subset, region), PERCENT) for own, region in columns], among)) for subset in subsets
     ]
-    means = [number(own.mean((region,)), PERCENT, marks=notes.of_cell(own, region)) for own, region in columns]
+    means = [number(own.mean((region,)), PERCENT, marks=notes.of_cell(own, region) + notes.of_row(own)) for own, region in columns]
     rows.append(Row("mean", with_best(means, among), ruled=True))
     groups: list[tuple[str, int]] = []
     for region in regions:
@@ -257,6 +275,7 @@ def _subset_table(series: Sequence[Series], regions: Sequence[str], named: tuple
     told = ["Dice in percent, mean over cases; the best of those that may be compared is in bold."]
     if any(isinstance(s, MeasuredSeries) for s in series):
         told.append(INTERVALS.format(level=100 * bootstrap.level, resamples=bootstrap.resamples))
+    told += sources_of(series)
     modalities = task.modalities.names if task else ()
     # A subset of few modalities, as in a table without one of them, still names those that it can have.
     used = tuple(m for m in modalities if any(m in s.split("+") for s in subsets))
