@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from anymri.data.artefacts import Artefacts, ArtefactsDraw, draw_artefacts, with
 from anymri.data.augment import Augmentation, apply_augmentation, draw_augmentation
 from anymri.data.batch import Batch
 from anymri.domain.task import GLIOMA
+from anymri.engine.run import checked_run
+from anymri.errors import UsageError
 
-from ..material import made_batch, with_absent
+from ..material import made_batch, short_run, with_absent
 
 NONE = Artefacts(bias=0, thick=0, motion=0, noise=0, slab=0)
 STRONG = Artefacts(bias=0.8, thick=0.8, motion=0.8, noise=0.8, slab=0.8)
@@ -118,3 +121,35 @@ def test_a_part_of_augmentation_that_is_drawn_last() -> None:
     assert torch.equal(without.image_BMDHW, still.image_BMDHW) and torch.equal(without.target_BRDHW, still.target_BRDHW)
     assert not torch.equal(without.image_BMDHW, strong.image_BMDHW)
     assert Augmentation.none().model_copy(update={"artefacts": NONE}).recolours
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"augmentation": {"artefacts": {"ghosts": [6, 2]}}}, "augmentation.artefacts.ghosts': a range from 6 to 2; .* at least 2"),
+        ({"augmentation": {"artefacts": {"ghosts": [0, 2]}}}, "augmentation.artefacts.ghosts': a range from 0 to 2; .* at least 2"),
+        ({"augmentation": {"artefacts": {"slab_extent": [0.5, 2]}}}, "slab_extent': .* from 0.5 to 2; .* at least 0 and at most 1"),
+        ({"augmentation": {"artefacts": {"slab_extent": [-0.1, 0.5]}}}, "slab_extent': a range from -0.1 to 0.5"),
+        ({"generation": {"artefacts": {"thickness": [0.5, 3]}}}, "generation.artefacts.thickness': .* 0.5 to 3; .* at least 1"),
+        ({"generation": {"artefacts": {"thickness": [3, 2]}}}, "generation.artefacts.thickness': a range from 3 to 2"),
+        (
+            {"generation": {"mass_effect_mm": [10, 2]}},
+            "generation.mass_effect_mm': a range from 10 to 2; expected the lower end first",
+        ),
+        ({"generation": {"mass_effect_mm": [-1, 2]}}, "generation.mass_effect_mm': a range from -1 to 2; .* both at least 0"),
+        ({"augmentation": {"sizes": [1.4, 0.7]}}, "augmentation.sizes': a range from 1.4 to 0.7"),
+        ({"augmentation": {"sizes": [0, 1]}}, "augmentation.sizes': a range from 0 to 1; .* both above 0"),
+        ({"augmentation": {"flip": [0.5, 2, 0]}}, "augmentation.flip.1': Input should be less than or equal to 1; found 2"),
+        ({"augmentation": {"rotation_degrees": float("inf")}}, "augmentation.rotation_degrees': Input should be a finite number"),
+    ],
+)
+def test_a_range_that_is_none_is_one_line(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"^setting '.*{said}") as caught:
+        checked_run({**short_run("dropout_unet").model_dump(), **settings})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_range_may_be_one_value_and_reach_its_bounds() -> None:
+    settings = Artefacts(thickness=(1.0, 1.0), ghosts=(2, 2), slab_extent=(0.0, 1.0), thick=1, motion=1, slab=1)
+    found = made(settings)
+    assert found.image_BMDHW.isfinite().all() and drawn(settings).ghosts_BM.eq(2).all()

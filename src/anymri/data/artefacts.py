@@ -5,26 +5,30 @@ Parameters are drawn, then applied, on the device of the image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
-from anymri.data.degradation import Range
+from anymri.data.degradation import Range, check_range
 
 
 class Artefacts(BaseModel):
     """How often and how strongly. Probabilities are per patch and modality, where nothing else is said.
 
+    A range is its lower end and its upper one.
+
     Attributes:
         bias: Probability of a bias field.
         bias_log: Largest logarithm of it at its nodes.
         thick: Probability of thick slices.
-        thickness: Of a slice, in voxels.
+        thickness: Of a slice, in voxels; at least 1.
         motion: Probability of ghosts.
-        ghosts: Into how many a patch is split, at least and at most.
+        ghosts: Into how many a patch is split, at least and at most; two or more.
         ghost: Largest share of the signal that goes astray.
         noise: Probability of noise.
         noise_level: Its largest standard deviation, in standard deviations of the brain.
@@ -49,6 +53,13 @@ class Artefacts(BaseModel):
     slab_extent: Range = (0.1, 0.5)
     slab_all: float = Field(default=0.5, ge=0, le=1)
     black: float = -3.0
+
+    @field_validator("thickness", "ghosts", "slab_extent")
+    @classmethod
+    def _in_order(cls, value: Range | tuple[int, int], which: Any) -> Range | tuple[int, int]:
+        least = {"thickness": 1.0, "ghosts": 2.0, "slab_extent": 0.0}[which.field_name]
+        check_range(value, least, most=1.0 if which.field_name == "slab_extent" else math.inf)
+        return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
 
 from anymri.data.artefacts import Artefacts, ArtefactsDraw, draw_artefacts, with_artefacts
 from anymri.data.batch import Batch
-from anymri.data.degradation import Degradation, DegradationDraw, Range, degraded, draw_degradation, within_range
+from anymri.data.degradation import (
+    Degradation,
+    DegradationDraw,
+    Range,
+    check_range,
+    degraded,
+    draw_degradation,
+    within_range,
+)
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation(BaseModel):
@@ -36,9 +47,9 @@ class Augmentation(BaseModel):
         artefacts: What goes wrong while they are taken; None leaves them alone.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    flip: tuple[float, float, float] = (0.5, 0.0, 0.0)
+    flip: tuple[Probability, Probability, Probability] = (0.5, 0.0, 0.0)
     spatial: float = Field(default=0.3, ge=0, le=1)
     rotation_degrees: float = Field(default=15.0, ge=0)
     scaling: float = Field(default=0.15, ge=0, lt=1)
@@ -53,6 +64,12 @@ class Augmentation(BaseModel):
     sizes: Range = (0.7, 1.4)
     degradation: Degradation | None = None
     artefacts: Artefacts | None = None
+
+    @field_validator("sizes")
+    @classmethod
+    def _in_order(cls, value: Range) -> Range:
+        check_range(value, 0.0, above=True)
+        return value
 
     @property
     def recolours(self) -> bool:

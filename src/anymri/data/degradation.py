@@ -14,6 +14,24 @@ from torch import Tensor
 Range = tuple[float, float]
 
 
+def check_range(value: Range | tuple[int, int], least: float, *, above: bool = False, most: float = math.inf) -> None:
+    """Refuse a range whose lower end is not first, or whose ends lie beyond what they may be.
+
+    Args:
+        value: Both ends.
+        least: What they must be at least.
+        above: Whether that is too little itself.
+        most: What they may be at most.
+
+    Raises:
+        ValueError: One line with both ends and what they may be.
+    """
+    low, high = value
+    if not (low > least if above else low >= least) or not low <= high <= most:
+        ends = f"{'above' if above else 'at least'} {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
+        raise ValueError(f"a range from {low:g} to {high:g}; expected the lower end first, both {ends}")
+
+
 class Degradation(BaseModel):
     """How often and how strongly. Probabilities are per patch; every modality of a patch then draws its own strength.
 
@@ -53,12 +71,8 @@ class Degradation(BaseModel):
     @field_validator("blur_sigma", "brightness_factor", "contrast_factor", "zoom", "gamma_power")
     @classmethod
     def _in_order(cls, value: Range, which: Any) -> Range:
-        low, high = value
-        may_be_zero, most = which.field_name == "blur_sigma", 1.0 if which.field_name == "zoom" else math.inf
-        if not (low >= 0 if may_be_zero else low > 0) or not low <= high <= most:
-            least = "at least 0" if may_be_zero else "above 0"
-            ends = least if most == math.inf else f"{least} and at most {most:g}"
-            raise ValueError(f"a range from {low:g} to {high:g}; expected the lower end first, both {ends}")
+        name = which.field_name
+        check_range(value, 0.0, above=name != "blur_sigma", most=1.0 if name == "zoom" else math.inf)
         return value
 
 

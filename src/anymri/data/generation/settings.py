@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from anymri.data.artefacts import Artefacts
-from anymri.data.degradation import Range
+from anymri.data.degradation import Range, check_range
 
 
 class Generation(BaseModel):
@@ -24,7 +24,7 @@ class Generation(BaseModel):
         deformation_mm: Standard deviation of how far anatomies are displaced at random, smoothly.
         tumour_deformation_mm: The same of tumours and transplants.
         mass_effect: Probability that a tumour displaces what is around it.
-        mass_effect_mm: By how much at most.
+        mass_effect_mm: By how much at most: a range, its lower end first.
         random_contrast: Share of the synthetic patients whose tissues look any way.
         contrast_spread: How far patients lie apart in how their tissues look, relative to real ones.
         texture: How uneven tissues are, relative to real ones; 0 makes them even.
@@ -52,6 +52,12 @@ class Generation(BaseModel):
     texture: float = Field(default=1.0, ge=0)
     partial_volume: float = Field(default=0.8, ge=0, le=1)
     artefacts: Artefacts | None = Artefacts()
+
+    @field_validator("mass_effect_mm")
+    @classmethod
+    def _in_order(cls, value: Range) -> Range:
+        check_range(value, 0.0)
+        return value
 
     @property
     def active(self) -> bool:
