@@ -63,7 +63,11 @@ def test_what_is_so_is_found_and_held() -> None:
     assert checks.advice.best == 1.0 and checks.advice.gain == pytest.approx(checks.advice.possible)
     # M2 gains most, M1 next: who always advises M2 is as good where it is missing.
     assert checks.advice.always["M2"].gain == pytest.approx(checks.advice.always["M2"].advised)
-    assert checks.advice.always["M0"].gain < checks.advice.always["M0"].advised
+    always = checks.advice.always
+    assert always["M0"].gain < always["M0"].advised
+    assert always["M2"].best == always["M2"].advised_best == always["M0"].advised_best == 1.0 and always["M0"].best == 0.0
+    # Where M1 is missing and so is M0 it gains most, where M2 is missing it does not.
+    assert always["M1"].best == 0.5 and always["M1"].advised_best == 1.0
 
 
 def test_warnings_are_checked_against_what_was_reached() -> None:

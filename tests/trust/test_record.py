@@ -37,6 +37,14 @@ def test_a_file_that_was_measured_before_these_figures_is_read(file: Path) -> No
     assert read_trust(file, weights=WEIGHTS).record == made_record(GLIOMA, WEIGHTS)
 
 
+def test_shares_that_were_not_measured_are_not_known(file: Path) -> None:
+    content = json.loads(file.read_text())
+    content["regions"]["ET"]["checks"]["advice"]["always"]["T1c"] = {"gain": 0.4, "advised": 0.3}
+    file.write_text(json.dumps(content))
+    advice = read_trust(file, weights=WEIGHTS).record.regions["ET"].checks.advice
+    assert advice is not None and advice.always["T1c"].best is None and advice.always["T1c"].advised_best is None
+
+
 def test_it_lies_beside_its_weights() -> None:
     assert beside(Path("a/ccsd-small.safetensors")) == Path("a/ccsd-small.trust.json")
     assert beside(Path("run/weights.safetensors")) == Path("run/weights.trust.json")

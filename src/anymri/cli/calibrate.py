@@ -82,5 +82,8 @@ def _print(region: str, checks: Any, empty: Any) -> None:
         print(
             f"{space}  advice: best in {advice.best:.0%} of {advice.choices} choices, gains {advice.gain:.3f} of "
             f"{advice.possible:.3f} possible; always "
-            + ", ".join(f"{name} {a.gain:.3f} (advice there {a.advised:.3f})" for name, a in advice.always.items())
+            + ", ".join(
+                f"{name} {a.gain:.3f} and best in {a.best:.0%} (advice there {a.advised:.3f}, {a.advised_best:.0%})"
+                for name, a in advice.always.items()
+            )
         )

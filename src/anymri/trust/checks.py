@@ -82,10 +82,19 @@ class CautionCheck(_Figures):
 
 
 class Always(_Figures):
-    """Advising one modality wherever it is missing and another is, too, against the advice there: mean gain in Dice of each."""
+    """Advising one modality wherever it is missing and another is, too, against the advice there.
+
+    Attributes:
+        gain: Mean gain in Dice of that modality.
+        advised: The same of the advice.
+        best: Share of the choices there in which no other modality gained more; None if that was not measured.
+        advised_best: The same share of the advice.
+    """
 
     gain: float
     advised: float
+    best: float | None = None
+    advised_best: float | None = None
 
 
 class AdviceCheck(_Figures):
@@ -97,7 +106,7 @@ class AdviceCheck(_Figures):
         near: Share in which none gained 0.01 more.
         gain: Mean gain in Dice.
         possible: The same of the best choice, which nobody knows beforehand.
-        always: Modality → what advising it always would have gained.
+        always: Modality → what came of advising it always, and of the advice there.
         by_patient: Mean gain of a choice that looks at the model's uncertainty as well.
         by_patient_error: Standard error, over cases, of the difference between that and the advice.
         coverage: Share of all gains that lay in their range.
@@ -286,8 +295,14 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
         of = [(n, k) for n, steps in enumerate(choices) for k in steps if walk[k].modality == name]
         there = counted[:, [n for n, _ in of]]
         if there.any():
-            own, instead = gains[:, [k for _, k in of]][there], reached[:, [n for n, _ in of]][there]
-            always[name] = Always(gain=float(own.mean()), advised=float(instead.mean()))
+            places = [n for n, _ in of]
+            own, instead, most = (x[there] for x in (gains[:, [k for _, k in of]], reached[:, places], possible[:, places]))
+            always[name] = Always(
+                gain=float(own.mean()),
+                advised=float(instead.mean()),
+                best=float((own >= most).mean()),
+                advised_best=float((instead >= most).mean()),
+            )
     gap = (possible - reached)[counted]
     return AdviceCheck(
         choices=int(counted.sum()),
