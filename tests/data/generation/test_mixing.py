@@ -1,4 +1,4 @@
-"""Mixing: the donor's inside a region of its lesion's shape, the recipient's elsewhere, and no more known than both know."""
+"""Mixing: the donor's inside a region of its lesion's shape, the recipient's elsewhere, from who knows all that is known there."""
 
 from __future__ import annotations
 
@@ -52,6 +52,15 @@ def test_who_lacks_a_modality_of_the_recipient_or_has_no_lesion_gives_nothing() 
     assert all(drawn([whole, partly, healthy], 0, seed) is None for seed in range(5))
     found = drawn([whole, partly, healthy], 1, 0)
     assert found is not None and found[1].donor.patient == 0
+
+
+def test_who_does_not_know_what_the_recipient_knows_gives_nothing() -> None:
+    whole, partly, other = some()
+    partly = replace(partly, known=np.array([True, False, False]))
+    other = replace(other, known=np.array([False, True, True]))
+    assert all(drawn([whole, partly, other], 0, seed) is None for seed in range(5))
+    donors = [{found[1].donor.patient for s in range(20) if (found := drawn([whole, partly, other], r, s))} for r in (1, 2)]
+    assert donors == [{0}, {0}]  # Neither from the other: they know nothing in common, as tasks with disjoint regions have it.
 
 
 @pytest.mark.parametrize(("depth", "compare"), [(-0.4, "smaller"), (0.0, "same"), (0.5, "larger")])

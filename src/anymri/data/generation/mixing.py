@@ -40,7 +40,8 @@ def draw_mix(
 ) -> tuple[PatchDraw, MixDraw] | None:
     """Draw a patch of a recipient and what it takes over; None if nobody can give.
 
-    Whoever gives has a lesion and every modality that the recipient has.
+    Whoever gives has a lesion and every modality that the recipient has, and its reference tells all that the recipient's tells:
+    what only one of both told would be unknown in the whole patch.
 
     Args:
         patients: Who gives, and who takes.
@@ -51,7 +52,7 @@ def draw_mix(
     """
     taker = patients[recipient]
     able = [
-        weight if index != recipient and giver.centres and not (taker.present & ~giver.present).any() else 0.0
+        weight if index != recipient and giver.centres and _covers(giver, taker) else 0.0
         for index, (giver, weight) in enumerate(zip(patients, weights, strict=True))
     ]
     if not sum(able):
@@ -63,6 +64,11 @@ def draw_mix(
     here = np.where(slack >= 0, np.clip(np.array(there.corner) - offset, 0, np.maximum(slack, 0)), slack // 2)
     depth = rng.uniform(-0.5, 0.0) if rng.random() < 0.5 else rng.uniform(0.0, 1.0)
     return _patch(recipient, here), MixDraw(_patch(there.patient, here + offset), float(depth))
+
+
+def _covers(giver: Patient, taker: Patient) -> bool:
+    """Return whether one patient shows and tells all that another one does."""
+    return not (taker.present & ~giver.present).any() and not (taker.known & ~giver.known).any()
 
 
 def _patch(patient: int, corner: NDArray[np.int64]) -> PatchDraw:

@@ -123,7 +123,7 @@ def _changed(patch: _Patch, change: Change | None, source: Source) -> _Patch:
         giver = source.patients[change.donor.patient]
         region = torch.from_numpy(carved(giver, change, source.size, source.stride)).to(device)
         image, target = mixed(patch.image, patch.target, patch.present, region, _cut(giver, change.donor, source, device))
-        return replace(patch, image=image, target=target, known=patch.known & torch.from_numpy(giver.known).to(device))
+        return replace(patch, image=image, target=target)
     return patch
 
 
