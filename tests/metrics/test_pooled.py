@@ -9,7 +9,7 @@ import pytest
 from anymri.errors import UsageError
 from anymri.metrics.pooled import contests, overall, pooled
 from anymri.metrics.scores import Score, ScoreTable, sheet
-from anymri.metrics.statistics import Bootstrap, differences
+from anymri.metrics.statistics import Bootstrap, differences, holm
 
 FEW = Bootstrap(resamples=100)
 SUBSETS, REGIONS = ("A", "B", "A+B"), ("outer", "inner")
@@ -77,3 +77,17 @@ def test_methods_without_a_common_case_are_refused_by_name():
     sheets = {"m": sheet(table("m", range(3)), "dice"), "n": sheet(table("n", range(3, 6)), "dice")}
     with pytest.raises(UsageError, match="m and n share no case"):
         contests([("m", "n")], sheets, bootstrap=FEW)
+
+
+def test_parts_are_compared_alone_and_are_one_family():
+    tables = {name: table(name, range(8), shift=s, noise=n) for n, (name, s) in enumerate((("m", 0.0), ("n", 0.3)))}
+    sheets = {name: sheet(t, "dice") for name, t in tables.items()}
+    found = contests([("m", "n")], sheets, parts={"without B": ("A",), "with B": ("A+B", "B")}, bootstrap=FEW)
+    assert [(c.part, c.region) for c in found] == list(itertools.product(("without B", "with B"), REGIONS))
+    for contest in found:
+        kept = [s for s in SUBSETS if ("B" in s) == (contest.part == "with B")]
+        alone = {name: sheet(ScoreTable(tuple(r for r in t if r.subset in kept)), "dice") for name, t in tables.items()}
+        (same,) = (c for c in contests([("m", "n")], alone, bootstrap=FEW) if c.region == contest.region)
+        assert (contest.estimate, contest.p) == (same.estimate, same.p)
+    assert [c.p_holm for c in found] == list(holm([c.p for c in found]))
+    assert all(c.part == "" for c in contests([("m", "n")], sheets, bootstrap=FEW))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class Contest:
         p: Two-sided Wilcoxon signed-rank over the cases' mean differences.
         p_holm: The same, corrected by Holm for all contests of the family.
         protocol: Name of the rules that both were scored by; of both, if they differ.
+        part: Name of the subsets that it is about; empty if it is about all.
     """
 
     first: str
@@ -48,6 +49,7 @@ class Contest:
     p: float
     p_holm: float
     protocol: str
+    part: str = ""
 
 
 def pooled(tables: Mapping[int | None, ScoreTable], metric: str) -> Pooled:
@@ -91,6 +93,7 @@ def contests(
     pairs: Iterable[tuple[str, str]],
     sheets: Mapping[str, Sheet],
     *,
+    parts: Mapping[str, Sequence[str]] | None = None,
     across_protocols: bool = False,
     bootstrap: Bootstrap = DEFAULT,
 ) -> tuple[Contest, ...]:
@@ -99,22 +102,30 @@ def contests(
     Args:
         pairs: Names of the methods, first and second.
         sheets: Name → one metric of it, all of one cohort.
+        parts: Name → subsets: every pair is compared over each of these alone. Over all subsets, if not given.
         across_protocols: Compare although the rules of scoring differ.
         bootstrap: How the intervals are drawn: both methods lose and repeat the same cases.
 
     Raises:
         UsageError: If two methods share no case, subset or region, or were scored by different protocols and nobody asked for it.
     """
-    found: list[tuple[str, str, str, Estimate, float]] = []
-    protocols: list[str] = []
+    found: list[Contest] = []
     for first, second in pairs:
         names = (sheets[first].protocol, sheets[second].protocol)
         protocol = compared_protocol(names, across_protocols=across_protocols)
-        for contest in _contest(first, second, sheets, bootstrap):
-            found.append((first, second, *contest))
-            protocols.append(protocol)
-    corrected = holm([p for *_, p in found])
-    return tuple(Contest(*contest, p_holm, protocol) for contest, p_holm, protocol in zip(found, corrected, protocols, strict=True))
+        for part in parts or ("",):
+            own = {n: _over(sheets[n], parts[part]) if parts else sheets[n] for n in (first, second)}
+            for region, estimate, p in _contest(first, second, own, bootstrap):
+                found.append(Contest(first, second, region, estimate, p, math.nan, protocol, part))
+    corrected = holm([contest.p for contest in found])
+    return tuple(replace(contest, p_holm=p_holm) for contest, p_holm in zip(found, corrected, strict=True))
+
+
+def _over(scores: Sheet, subsets: Sequence[str]) -> Sheet:
+    """Return some subsets of a sheet, in its order."""
+    kept = [i for i, name in enumerate(scores.subsets) if name in subsets]
+    names = tuple(scores.subsets[i] for i in kept)
+    return replace(scores, subsets=names, values=scores.values[:, kept], measured=scores.measured[:, kept])
 
 
 def _contest(first: str, second: str, sheets: Mapping[str, Sheet], bootstrap: Bootstrap) -> list[tuple[str, Estimate, float]]:

@@ -19,7 +19,7 @@ from anymri.report.comparison import (
     subset_tables,
     without_table,
 )
-from anymri.report.contests import contest_table
+from anymri.report.contests import contest_table, without_contest_table
 from anymri.report.figures import Picture, area_figure, curve_figure, training_figure
 from anymri.report.measured import Arena, Material
 from anymri.report.series import MeasuredSeries, PublishedSeries, Series, by_group
@@ -95,6 +95,9 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
     series: tuple[Series, ...] = (*measured, *others)
     where = f"{arena.cohort}, {'protocol' if len(arena.protocols) == 1 else 'across protocols'} {' and '.join(arena.protocols)}"
     tests, refused = contest_table(measured, name=f"table_tests{suffix}", title=f"Paired tests, {where}", bootstrap=bootstrap)
+    lacking = without_contest_table(
+        measured, name=f"table_tests_without{suffix}", title=f"Paired tests without a modality, {where}", bootstrap=bootstrap
+    )
     areas = area_table(series, name=f"table_aurc{suffix}", title=f"Area under the robustness curve, {where}")
     made: tuple[tuple[str, tuple[Table | Picture | None, ...]], ...] = (
         ("Methods", (_method_table(measured, f"table_methods{suffix}", where),)),
@@ -113,7 +116,7 @@ def _arena_sections(arena: Arena, published: Sequence[PublishedTable], *, suffix
                 without_table(series, name=f"table_without{suffix}", title=f"Without a modality, {where}"),
             ),
         ),
-        ("Paired tests", (tests,)),
+        ("Paired tests", (tests, lacking)),
         ("Ablations", ablation_tables(measured, name=f"table_ablation{suffix}", where=where, bootstrap=bootstrap)),
         ("Seeds", (seed_table(measured, name=f"table_seeds{suffix}", title=f"Seeds, {where}"),)),
         ("Empty masks", (empty_table(measured, name=f"table_empties{suffix}", title=f"Empty masks, {where}"),)),
