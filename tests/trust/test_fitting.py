@@ -1,14 +1,18 @@
-"""Empty masks are counted, and teach nothing of the Dice to expect."""
+"""What is fitted of a region: on brain and band alike, and of the Dice to expect not on empty masks, which are counted."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from anymri.trust.fitting import EmptyMasks, Sample, fitted, samples
+from anymri.trust.calibration import Calibration, cross_entropy
+from anymri.trust.counts import BAND, DOMAINS, LOGITS, TRUE_BAND
+from anymri.trust.fitting import EmptyMasks, Sample, calibrated, fitted, samples, weighed
 
 from ..material import task_with
-from .made import emptied, made_observations
+from .made import TRUTH, emptied, made_observations
 
 TASK = task_with(3)
 
@@ -29,6 +33,22 @@ def test_empty_masks_do_not_turn_the_formula(rightly: bool) -> None:
     right, without = (42, 6) if rightly else (0, 0)
     assert found.empty == EmptyMasks(masks=42, right=right, cases=6, without=without)
     assert expected.empty == EmptyMasks(masks=0, right=0, cases=0, without=0)
+
+
+def test_brain_and_band_count_the_same() -> None:
+    whole = sample(5)
+    counts = whole.counts_CSNK.copy()
+    counts[:, :, TRUE_BAND] = counts[:, :, BAND] * Calibration(temperature=1.0, offset=0.5).probability(LOGITS)
+    odd = replace(whole, counts_CSNK=counts)
+    voxels, true = weighed(odd)
+    assert voxels.sum() == pytest.approx(2.0)
+    total = counts.sum((0, 1))
+    brain, band = (cross_entropy(total[v], total[t], calibrated(odd)) for v, t in DOMAINS.values())
+    assert cross_entropy(voxels, true, calibrated(odd)) == pytest.approx((brain + band) / 2)
+    counts[:, :, [BAND, TRUE_BAND]] *= 0.01  # A smaller band of the same kind changes nothing.
+    small = calibrated(replace(whole, counts_CSNK=counts))
+    assert (small.temperature, small.offset) == pytest.approx((calibrated(odd).temperature, calibrated(odd).offset), rel=1e-2)
+    assert TRUTH.offset < small.offset < 0.5
 
 
 def test_an_empty_mask_of_one_subset_leaves_the_case_its_others() -> None:

@@ -14,12 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import LEAST_GAIN, Step
 from anymri.trust.calibration import RAW, Calibration
-from anymri.trust.counts import BAND, EVERYWHERE, TRUE, TRUE_BAND, Array, Floats
+from anymri.trust.counts import DOMAINS, EVERYWHERE, TRUE, Array, Floats
 from anymri.trust.expectation import LOW, Expected
-from anymri.trust.fitting import LEAST_CASES, Sample, calibrated, fitted
+from anymri.trust.fitting import LEAST_CASES, Sample, calibrated, fitted, weighed
 
 _RIDGE = 10.0  # For the advice by patient: one slope per modality on a few dozen rows.
-DOMAINS = {"everywhere": (EVERYWHERE, TRUE), "band": (BAND, TRUE_BAND)}
 Shares = dict[str, float]
 
 
@@ -162,8 +161,7 @@ def said_of(sample: Sample, case: int) -> Said:
     """Return what the other cases say of one. Of that one, only what the model said is looked at."""
     rest, alone = sample.without([case]), sample.taken([case])
     belief, walk = fitted(rest, least=LEAST_CASES - 1), advice.steps(sample.subsets, sample.modalities)
-    total = rest.counts_CSNK.sum((0, 1))
-    ways = {"raw": RAW, "temperature": calibration.fitted_temperature(total[EVERYWHERE], total[TRUE])}
+    ways = {"raw": RAW, "temperature": calibration.fitted_temperature(*weighed(rest))}
     soft = alone.soft_dice(belief.calibration)[0]
     cells = [belief.gains.get(sample.subsets[s.without], {}).get(s.modality) for s in walk]
     gains = np.array([[np.nan] * 3 if c is None else [c.mean, c.low, c.high] for c in cells]).reshape(-1, 3)

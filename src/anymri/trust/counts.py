@@ -23,6 +23,7 @@ LOGITS: Floats = np.asarray(_LOWEST + _WIDTH * (np.arange(BINS) + 0.5), np.float
 EVERYWHERE, INSIDE = range(2)
 # … and what it was right in, which only a reference tells.
 TRUE, BAND, TRUE_BAND = range(2, 5)
+DOMAINS = {"everywhere": (EVERYWHERE, TRUE), "band": (BAND, TRUE_BAND)}  # All voxels, and those of them that are true.
 
 
 def counted(logits: Array, where: Array) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from anymri.errors import UsageError
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import Gain
 from anymri.trust.calibration import Calibration, soft_dice
-from anymri.trust.counts import EVERYWHERE, TRUE, Array, Floats
+from anymri.trust.counts import DOMAINS, TRUE, Array, Floats
 from anymri.trust.expectation import Expectation
 from anymri.trust.observation import Observation
 
@@ -161,8 +161,19 @@ def fitted(sample: Sample, *, least: int = LEAST_CASES) -> Belief:
 
 def calibrated(sample: Sample) -> Calibration:
     """Return the calibration that makes the reference of these cases likeliest, over all their voxels and subsets."""
+    return calibration.fitted(*weighed(sample))
+
+
+def weighed(sample: Sample) -> tuple[Floats, Floats]:
+    """Return voxels over the logit and those of them in the reference, pooled; the brain and the band count the same, 1 each.
+
+    A brain holds about six times the voxels of its band, most of them plainly healthy. Alone it would settle what is said near the
+    tumour, which is where a probability matters; the band alone would let the rest of the brain go.
+    """
     total = sample.counts_CSNK.sum((0, 1))
-    return calibration.fitted(total[EVERYWHERE], total[TRUE])
+    sizes = [max(float(total[domain].sum()), 1.0) for domain, _ in DOMAINS.values()]
+    voxels, true = (sum(total[pair[n]] / size for pair, size in zip(DOMAINS.values(), sizes, strict=True)) for n in range(2))
+    return np.asarray(voxels), np.asarray(true)
 
 
 def _formula(sample: Sample, how: Calibration) -> Expectation:
