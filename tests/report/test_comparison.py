@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from anymri.report.ablation import training_table
 from anymri.report.page import write_report
+from anymri.report.trainings import read_training
 
 from .made import FEW, cells, write_run, write_table
 
@@ -79,3 +83,25 @@ def test_what_is_not_first_hand_has_a_footnote_where_it_stands(published, tmp_pa
         table = text[text.index("**Means over subsets") :].split("\n## ")[0]
         letters = [line.split("(")[1][0] for line in table.splitlines() if line.startswith(f"| {method} (")]
         assert any(f"* ({letter}) " in line and said in line for letter in letters for line in table.splitlines()), method
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "finished", "budget", "expected"),
+    [
+        (("step_00000030", "step_00000041", ".step_00000050.tmp"), False, 60, "41"),
+        ((), True, 41, "41"),  # Without checkpoints: it came to its end.
+        ((), False, 60, "at least 40"),  # The last logged step.
+        ((), True, None, "at least 40"),  # A budget in minutes tells no steps.
+    ],
+)
+def test_steps_are_those_that_were_made_not_those_that_were_logged(tmp_path, checkpoints, finished, budget, expected):
+    folder = write_run(tmp_path / "one")
+    record = json.loads((folder / "run.json").read_text())
+    record["run"]["steps"] = budget
+    (folder / "run.json").write_text(json.dumps(record))
+    if not finished:
+        (folder / "weights.safetensors").unlink()
+    for name in checkpoints:
+        (folder / "checkpoints" / name).mkdir(parents=True)
+    table = training_table([read_training(folder)])
+    assert table is not None and table.rows[0].cells[table.header.index("steps")].text == expected

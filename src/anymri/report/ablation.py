@@ -9,7 +9,7 @@ from anymri.metrics.statistics import Bootstrap
 from anymri.published.reading import PublishedTable
 from anymri.report.comparison import INTERVALS, notes_of, sources_of, subset_tables
 from anymri.report.series import MeasuredSeries, PublishedSeries, regions_of
-from anymri.report.table import NOTHING, PERCENT, Cell, Origin, Row, Table, column_best, number
+from anymri.report.table import NOTHING, PERCENT, Cell, Origin, Row, Table, column_best, counted, number
 from anymri.report.trainings import Training, differing, setting_name, setting_text
 
 _FEW = 8  # Settings in which runs may differ and still be an ablation of one method.
@@ -70,7 +70,7 @@ def training_table(trainings: Sequence[Training]) -> Table | None:
                 Cell(t.method),
                 Cell(setting_text(t.seed)),
                 Cell(setting_text(t.fold)),
-                Cell(str(t.losses[-1][0]), float(t.losses[-1][0])) if t.losses else Cell(NOTHING),
+                _made(t),
                 Cell(f"{t.losses[-1][1]:.3f}", t.losses[-1][1]) if t.losses else Cell(NOTHING),
                 Cell(t.chosen or "not finished"),
                 _validation(t),
@@ -128,6 +128,13 @@ def _measured(family: Sequence[MeasuredSeries], fields: Sequence[str], called: t
         ),
     )
     return Table(*called, "variant", header, marked, groups, notes)
+
+
+def _made(training: Training) -> Cell:
+    """Return how many steps were made, or at least how many, if only the log tells."""
+    if training.steps is not None:
+        return counted(training.steps)
+    return Cell(f"at least {training.losses[-1][0]}") if training.losses else Cell(NOTHING)
 
 
 def _chosen_by(training: Training) -> str:

@@ -31,6 +31,7 @@ class Training:
         fold: That was left out; None if none was.
         settings: Every setting but those in which repetitions differ, by dotted name.
         cohort: Name of the cohort that it was trained on.
+        steps: How many it made; None if neither its newest checkpoint nor its end tells.
         losses: Step and smoothed loss of every logged step; empty without a log.
         candidates: Candidate → mean Dice on validation cases; empty if nothing was to be chosen.
         rule: In words what that Dice is a mean of; None if that is not told.
@@ -44,6 +45,7 @@ class Training:
     fold: int | None
     settings: Mapping[str, Any]
     cohort: str
+    steps: int | None
     losses: tuple[tuple[int, float], ...]
     candidates: Mapping[str, float]
     rule: str | None
@@ -86,6 +88,7 @@ def read_training(folder: Path) -> Training:
         fold=run.get("fold"),
         settings={k: v for k, v in _flat(run).items() if k.split(".")[0] not in _REPETITION},
         cohort=str(cohort.get("name", "")) if isinstance(cohort, dict) else "",
+        steps=_steps(files, run.get("steps") if files.weights.is_file() else None),
         losses=_losses(files.log),
         candidates=dict(selection.get("scores") or {}),
         rule=selection.get("rule"),
@@ -149,6 +152,15 @@ def _json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputFileError(f"{path}: found JSON that is no object; expected {what}")
     return content
+
+
+def _steps(files: RunFolder, budget: object) -> int | None:
+    """Return how many steps were made, by the newest checkpoint, else the budget of a run that came to its end.
+
+    The log does not tell: not every step is logged.
+    """
+    names = (p.name.removeprefix("step_") for p in files.checkpoints.glob("step_*"))
+    return max((int(n) for n in names if n.isdecimal()), default=budget if isinstance(budget, int) else None)
 
 
 def _losses(log: Path) -> tuple[tuple[int, float], ...]:
