@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import anymri.engine.step as engine_step
 from anymri.data.batch import Batch
+from anymri.data.generation.settings import synthetic_name
 from anymri.domain.task import GLIOMA, PROSTATE, Task
 from anymri.engine.checkpoint import read_newest
 from anymri.engine.distributed import Processes
@@ -190,6 +191,15 @@ def test_complete_windows_are_observed_and_nothing_is_written_meanwhile() -> Non
     back_propagated(method, batch)
     back_propagated(method, made_batch(GLIOMA, seed=5, size=1))
     assert len(method.observed()["cases"]) == 1
+
+
+def test_a_synthetic_patient_is_nobody_in_the_bank() -> None:
+    method, batch = retrieval(filled=False), made_batch(GLIOMA, size=3)
+    back_propagated(method, replace(batch, names=("a", synthetic_name("head.nii.gz"), "b")))
+    observed = method.observed()
+    assert observed["cases"].tolist() == [case_number("a"), NOBODY, case_number("b")]
+    method.remember(observed)
+    assert method.bank.written.item() == 2 and case_number(synthetic_name("head.nii.gz")) not in method.bank.cases.tolist()
 
 
 def trained(folder: Path, **settings: Any) -> tuple[Retrieval, dict[str, Tensor]]:

@@ -15,8 +15,9 @@ Deviations:
     2. Entries are not renewed: the oldest of them come from weights as they were Q complete patches ago. The bank is not averaged
        as weights are.
     3. Gradients pass through the query, not into entries: encoders learn what to be alike in.
-    4. An incomplete case is a query but never an entry. A case does not answer itself in training; afterwards whose a window is
-       remains unknown, so on a case it was trained on it may answer itself.
+    4. An incomplete case is a query but never an entry, nor is a synthetic patient: what is lent was seen in a patient. A case does
+       not answer itself in training; afterwards whose a window is remains unknown, so on a case it was trained on it may answer
+       itself.
     5. Training pools over a patch, inference over a window, which may be larger.
     6. Soft Dice over regions + cross-entropy at every level of the decoder, weights halved from level to level: the loss of
        ``dropout_unet``, so that what differs is the retrieval.
@@ -40,6 +41,7 @@ from torch import Tensor, nn
 
 from anymri.data.batch import Batch
 from anymri.data.draw import draw_subsets
+from anymri.data.generation.settings import is_synthetic
 from anymri.domain.task import Task
 from anymri.losses.deep_supervision import deep_segmentation_loss, level_weights
 from anymri.losses.regions import region_logits
@@ -148,17 +150,18 @@ class Retrieval(Method):
         return region_logits(self._decoded(features, keep_BM)[0], self.task.membership)
 
     def losses(self, batch: Batch, *, progress: float, generator: torch.Generator) -> Iterator[Term]:
-        """Yield the loss of every decoder level for one drawn subset per sample; complete windows are observed."""
+        """Yield the loss of every decoder level for one drawn subset per sample; complete windows of patients are observed."""
         keep = draw_subsets(batch.present_BM, generator)
         cases = torch.tensor([case_number(name) for name in batch.names], device=keep.device)
         features = replace(self.encode(batch.image_BMDHW, batch.present_BM, batch.origin_B3), cases=cases)
-        complete = batch.present_BM.all(1)
-        self._observed = {"features": features.pooled.detach(), "cases": torch.where(complete, cases, NOBODY)}
+        real = torch.tensor([not is_synthetic(name) for name in batch.names], device=keep.device)
+        entered = torch.where(batch.present_BM.all(1) & real, cases, NOBODY)
+        self._observed = {"features": features.pooled.detach(), "cases": entered}
         levels = self._decoded(features, keep)
         yield Term("seg", deep_segmentation_loss(levels, batch.target_BRDHW, batch.known_BR, self.task.membership))
 
     def observed(self) -> Mapping[str, Tensor]:
-        """Return the pooled features of each sample of the last batch, and its case if it is complete."""
+        """Return the pooled features of each sample of the last batch, and its case if that is real and complete."""
         found, self._observed = self._observed, {}
         return found
 

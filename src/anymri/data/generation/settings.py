@@ -7,6 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from anymri.data.artefacts import Artefacts
 from anymri.data.degradation import Range, check_range
 
+_SYNTHETIC = "synthetic:"  # No case can be called so: a colon is in no name of one.
+
+
+def synthetic_name(anatomy: str) -> str:
+    """Return what stands for the name of a case where a patch shows a synthetic patient with this anatomy."""
+    return _SYNTHETIC + anatomy
+
+
+def is_synthetic(name: str) -> bool:
+    """Return whether the name of a case in a batch stands for a synthetic patient."""
+    return name.startswith(_SYNTHETIC)
+
 
 class Generation(BaseModel):
     """How many patches of a training are generated. A patch is synthetic, or mixed, or has a transplant, or is as it was cut.

@@ -11,13 +11,12 @@ from torch import Tensor
 
 from anymri.data.batch import Batch
 from anymri.data.generation.mixing import MixDraw, carved, draw_mix, mixed
-from anymri.data.generation.settings import Generation
+from anymri.data.generation.settings import Generation, synthetic_name
 from anymri.data.generation.synthesis import Models, SynthesisDraw, draw_synthesis, synthesised
 from anymri.data.generation.transplant import TransplantDraw, draw_transplant, transplanted
 from anymri.data.patches import PatchDraw, Size, cut
 from anymri.data.patients import Patient
 
-SYNTHETIC = "synthetic"  # What stands for the case of a synthetic patch, before the name of its anatomy.
 _OWN = 1  # Sets the chance of what is generated apart from that of what is cut, which the same numbers decide.
 
 Change = MixDraw | TransplantDraw | SynthesisDraw
@@ -113,7 +112,7 @@ def _changed(patch: _Patch, change: Change | None, source: Source) -> _Patch:
     if isinstance(change, SynthesisDraw) and source.models is not None:
         image, target = synthesised(change, source.models, source.size, device)
         every = torch.ones_like(patch.present), torch.ones_like(patch.known)
-        name = f"{SYNTHETIC}:{source.models.anatomies[change.anatomy].name}"
+        name = synthetic_name(source.models.anatomies[change.anatomy].name)
         return _Patch(image, target, *every, name, torch.zeros_like(patch.origin))
     if isinstance(change, TransplantDraw):
         giver = source.patients[change.donor]
