@@ -199,6 +199,24 @@ def test_a_part_is_the_same_whoever_makes_it_and_when(material: Path) -> None:
         assert batch.names == forward[key].names and torch.equal(batch.known_BR, forward[key].known_BR)
 
 
+def test_artefacts_come_once(material: Path) -> None:
+    patients = [made_patient(GLIOMA, seed) for seed in range(3)]
+
+    def images(**settings: Any) -> torch.Tensor:
+        run = run_with(material, **settings)
+        return torch.cat(
+            [data_of(run, supply_of(run, patients, material_of(run)), CPU, (0, s, 0))[0].image_BMDHW for s in range(3)]
+        )
+
+    certain = {"bias": 1.0, "noise": 1.0}
+    synthetic = {"synthetic": 1.0, "artefacts": certain}
+    by_both = images(generation=synthetic, augmentation={"artefacts": certain})
+    by_augmentation = images(generation={**synthetic, "artefacts": None}, augmentation={"artefacts": certain})
+    by_generation, by_none = (images(generation={**synthetic, "artefacts": a}, augmentation={}) for a in (certain, None))
+    assert torch.equal(by_both, by_augmentation)
+    assert not torch.equal(by_generation, by_none) and not torch.equal(by_augmentation, by_none)
+
+
 def test_loss_falls(material: Path, tmp_path: Path) -> None:
     patients = [made_patient(GLIOMA, seed) for seed in range(3)]
     easy = {"random_contrast": 0.0, "artefacts": None, **EVERYTHING}

@@ -71,6 +71,8 @@ def supply_of(run: Run, patients: Sequence[Patient], material: Material | None =
     weights, settings, task = [1.0 if p.known.all() else run.partial_weight for p in patients], run.generation, run.task_object
     if not settings.active:
         return Supply(patients, weights)
+    if run.augmentation.artefacts is not None:  # Done to every patch: once is enough.
+        settings = settings.model_copy(update={"artefacts": None})
     models, appearance = None, appearance_of(task)
     if material is not None and appearance is not None:
         own = tumours_of(patients, run.window.stride)

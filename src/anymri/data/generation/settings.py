@@ -41,7 +41,7 @@ class Generation(BaseModel):
         contrast_spread: How far patients lie apart in how their tissues look, relative to real ones.
         texture: How uneven tissues are, relative to real ones; 0 makes them even.
         partial_volume: Largest blur of synthetic images, in voxels of standard deviation; the least is half as large.
-        artefacts: What is then done to synthetic images; None leaves them alone.
+        artefacts: What is then done to synthetic images, unless augmentation does such things to all patches; None leaves them be.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
