@@ -262,6 +262,15 @@ def test_markup_in_names_is_shown_and_not_obeyed(tmp_path):
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
+def test_markdown_takes_names_as_they_are_outside_of_tables_too(tmp_path):
+    files = [write_table(tmp_path / f"{n}.csv", n, cohort="data <b>*x*</b>", protocol=n) for n in ("anymri", "nnunet")]
+    write_report(files, tmp_path / "out", bootstrap=FEW)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert r"## Means: data \<b\>\*x\*\</b\>, protocol anymri" in text and r"on cohort data \<b\>\*x\*\</b\> by" in text
+    assert r"**Mean Dice by number of modalities, data \<b\>\*x\*\</b\>, protocol anymri**" in text
+    assert not re.search(r"(?<!\\)(<|>)|[^\\]\*x", text)
+
+
 def test_infinite_distances_have_no_mean_and_the_table_says_so(tmp_path):
     table = tmp_path / "a.csv"
     write_table(table)

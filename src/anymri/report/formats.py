@@ -63,17 +63,17 @@ def letter(place: int) -> str:
 
 def markdown(table: Table) -> str:
     """Return a table as Markdown, with its notes below."""
-    lines = [[_plain(table.corner), *map(_plain, _flat_header(table))]]
+    lines = [[plain(table.corner), *map(plain, _flat_header(table))]]
     section = ""
     for row in table.rows:
         if row.section != section:
             section = row.section
-            lines.append([f"*{_plain(section)}*", *[""] * len(table.header)])
-        lines.append([_marked(_plain(row.label), row.marks), *map(_markdown_cell, row.cells)])
+            lines.append([f"*{plain(section)}*", *[""] * len(table.header)])
+        lines.append([_marked(plain(row.label), row.marks), *map(_markdown_cell, row.cells)])
     rule = ["---", *("---:" if _numeric(table, i) else "---" for i in range(len(table.header)))]
     body = ["| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:])]
-    notes = [*(f"* {_plain(n)}" for n in table.notes), *(f"* ({key}) {_plain(text)}" for key, text in lettered(table))]
-    return "\n".join([f"**{_plain(table.title)}**", "", *body, "", *notes]) + "\n"
+    notes = [*(f"* {plain(n)}" for n in table.notes), *(f"* ({key}) {plain(text)}" for key, text in lettered(table))]
+    return "\n".join([f"**{plain(table.title)}**", "", *body, "", *notes]) + "\n"
 
 
 def comma_separated(table: Table) -> str:
@@ -166,7 +166,7 @@ def _alignment(table: Table, column: int) -> str:
     return next((wide for length, wide in _BROKEN if longest > length), "l")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that Markdown takes as it is."""
     return re.sub(r"([\\|*_<>`])", r"\\\1", " ".join(text.split()))
 
@@ -176,7 +176,7 @@ def _marked(text: str, marks: str) -> str:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = f"**{_plain(cell.text)}**" if cell.best else _plain(cell.text)
+    text = f"**{plain(cell.text)}**" if cell.best else plain(cell.text)
     return _marked(text + (f" [{cell.interval}]" if cell.interval else ""), cell.marks)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 from anymri.errors import UsageError
 from anymri.metrics.statistics import DEFAULT, Bootstrap
@@ -14,7 +15,7 @@ from anymri.published.reading import published_named
 from anymri.report.case_figure import CaseRequest, case_figure
 from anymri.report.contents import Section, sections_of
 from anymri.report.figures import Picture
-from anymri.report.formats import comma_separated, dots, latex, lettered, markdown
+from anymri.report.formats import comma_separated, dots, latex, lettered, markdown, plain
 from anymri.report.measured import Material, gather
 from anymri.report.table import Table
 from anymri.report.trainings import Training
@@ -97,13 +98,13 @@ def _one_of_each(material: Material) -> list[tuple[str, Training]]:
 def _text(sections: Sequence[Section]) -> str:
     lines = ["# Report", "", "Research use only. Not a medical device.", ""]
     for section in sections:
-        lines += [f"## {section.title}", ""]
+        lines += [f"## {plain(section.title)}", ""]
         for paragraph in section.paragraphs:
-            lines += [paragraph, ""]
+            lines += [plain(paragraph), ""]
         for part in section.parts:
             if isinstance(part, Picture):
-                lines += [f"![{_bracketless(part.alternative)}]({part.name})", "", f"**{part.title}**", ""]
-                lines += [*(f"* {note}" for note in part.notes), ""]
+                lines += [f"![{plain(_bracketless(part.alternative))}]({quote(part.name)})", "", f"**{plain(part.title)}**", ""]
+                lines += [*(f"* {plain(note)}" for note in part.notes), ""]
             else:
                 lines += [markdown(part)]
     return "\n".join(lines).rstrip() + "\n"
