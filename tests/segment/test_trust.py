@@ -14,7 +14,7 @@ from anymri.engine.model import read_model
 from anymri.segment import Visit, patient, segment_visit
 from anymri.trust.record import Trust
 
-from ..trust.made import made_record
+from ..trust.made import TRUTH, made_record
 
 
 def segmented(prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, found: int) -> Any:
@@ -42,6 +42,27 @@ def test_of_a_region_that_was_not_found_no_dice_is_expected(
     assert not any("proof" in line for line in summary["warnings"])
     write_segmentation(result, tmp_path / "out")
     assert "unknown" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_inner_region_is_never_the_likelier(
+    prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    model = read_model(weights)
+    rng = np.random.default_rng(0)
+
+    def made(_: object, image: np.ndarray, *__: object, **___: object) -> list[np.ndarray]:
+        return [rng.normal(0, 3, (len(GLIOMA.regions), *image.shape[1:])).astype(np.float32)]
+
+    monkeypatch.setattr(patient, "region_logits_of", made)
+    trust = Trust(made_record(GLIOMA, model.sha256), "cd") if trusted else None
+    result = segment_visit(Visit("a", case=prepared / "cases" / "a"), model, Options(probabilities=True, trust=trust))
+    whole, core, enhancing = (volume.array for volume in result.probabilities.values())
+    assert (enhancing <= core).all() and (core <= whole).all() and (core < whole).any()
+    edge = TRUTH.probability(np.zeros(1))[0] if trusted else 0.5
+    for region, volume in result.probabilities.items():
+        assert np.array_equal(volume.array > edge, result.regions[region].array)
+        assert volume.array.dtype == np.float32
 
 
 def test_of_a_patient_without_tumour_no_dice_is_expected(

@@ -71,12 +71,12 @@ def test_what_is_so_is_found_and_held() -> None:
 
 
 def test_warnings_are_checked_against_what_was_reached() -> None:
-    whole = sample(8)
-    said = [said_of(whole, c) for c in range(8)]
+    whole = sample()
+    said = [said_of(whole, c) for c in range(6)]
     warned = np.array([[e.doubtful or e.uncertain for e in s.expected if e is not None] for s in said])
     poor = whole.dice_CS < 0.5
     caution = checked(whole).caution
-    assert caution is not None and caution.masks == 8 * 7 and caution.poor == poor.sum() > 0
+    assert caution is not None and caution.masks == 6 * 7 and caution.poor == poor.sum() > 0
     assert caution.doubtful + caution.uncertain == warned.sum() > 0
     assert caution.doubtful_poor + caution.uncertain_poor == (warned & poor).sum() > 0.8 * poor.sum()
 
@@ -88,8 +88,8 @@ def test_without_a_choice_no_advice_is_checked() -> None:
 
 
 def test_empty_masks_are_left_out_of_the_checks() -> None:
-    whole = emptied(sample(12), [0, 1, 2], rightly=True)
-    checks, others = checked(whole), checked(sample(12).without([0, 1, 2]))
+    whole = emptied(sample(8), [0, 2], rightly=True)
+    checks, others = checked(whole), checked(sample(8).without([0, 2]))
     assert checks.dice is not None and others.dice is not None and checks.advice is not None
     assert checks.dice.correlation > 0.9 and checks.dice.mean_absolute_error < 1.5 * others.dice.mean_absolute_error
     assert checks.advice == others.advice

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -47,7 +48,8 @@ class Segmentation:
     Attributes:
         mask: Voxel values of the label scheme, uint8, on the grid of the first image in the task's order.
         regions: Region name → mask of that region on the same grid, bool.
-        probabilities: Region name → probability on the same grid, float32; empty unless asked for.
+        probabilities: Region name → probability on the same grid, float32, never above that of a region around it; empty unless
+            asked for.
         summary: What summary.json holds.
         images: Modality name → the image as it was read, or made of a prepared case.
         task: What was segmented.
@@ -191,8 +193,12 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     probabilities = {}
     if options.probabilities:
         how = statement.calibrations(options.trust)
-        rows = zip(task.region_names, restored(logits, opened.grid, native), strict=True)
-        probabilities = {r: Volume(how.get(r, RAW).probability(x), native) for r, x in rows}
+        rows = [
+            how.get(r, RAW).probability(x) for r, x in zip(task.region_names, restored(logits, opened.grid, native), strict=True)
+        ]
+        # Each region lies inside the one before, so it cannot be the likelier of the two.
+        nested_rows = accumulate(rows, np.minimum)
+        probabilities = {r: Volume(p, native) for r, p in zip(task.region_names, nested_rows, strict=True)}
     bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
     labelled = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
     clock.lap("restore")
