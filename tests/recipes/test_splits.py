@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from anymri.errors import UsageError
-from anymri.recipes.splits import split_lists
+from anymri.recipes.splits import FOLDER, split_lists
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,10 @@ def test_names_are_those_of_the_data() -> None:
 def test_what_does_not_exist_names_what_does(cohort: str, number: int) -> None:
     with pytest.raises(UsageError, match="expected"):
         split_lists(cohort, number)
+
+
+@pytest.mark.parametrize("year", [2018, 2020, 2021])
+def test_every_edition_says_where_its_own_lists_are_from(year: int) -> None:
+    source = json.loads((FOLDER / f"brats{year}.json").read_text(encoding="utf-8"))["source"]
+    assert f"BRATS{year}_Training" in source and "M2FTrans at commit 03a0b28" in source
+    assert ("U-HVED" in source) == (year == 2018)  # U-HVED is of 2019.

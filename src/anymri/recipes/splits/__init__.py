@@ -15,7 +15,8 @@ def split_lists(cohort: str, number: int = 1) -> Parts:
     """Return which cases of a BraTS edition are for training, validation and test.
 
     BraTS 2018 has three such splits (199, 29 and 57 cases), whose test parts overlap by 14, 9 and 14 cases; 2020 (219, 50, 100)
-    and 2021 (876, 125, 250) have one. The published lists of 2020 mark the grade before each name (HG_, LG_); here they do not.
+    and 2021 (876, 125, 250) have one. Each file says where its lists are from: those of 2018 from U-HVED (2019), those of the later
+    editions from M2FTrans, whoever drew them. Lists of 2020 mark the grade before each name (HG_, LG_) there; here they do not.
 
     Args:
         cohort: "brats2018", "brats2020" or "brats2021".
