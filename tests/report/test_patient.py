@@ -166,7 +166,7 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
         "0.12 to 0.46",
         "80% of patients",
         "17 patients",
-        "WT none of them",
+        "WT none",
         "TC T2 -0.01 to +0.20",
         "ET T2 +0.05 to +0.30",
     ):

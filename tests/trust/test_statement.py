@@ -44,6 +44,18 @@ def test_what_is_not_to_be_relied_on_is_said() -> None:
     assert sure.doubtful == () and sure.caution() == ""
 
 
+def test_with_everything_at_hand_nothing_is_alone() -> None:
+    assert "made from FLAIR+T1+T1c+T2 is often wrong" in statement(GLIOMA.modalities.names, intercept=-4.0).caution()
+    assert "made from FLAIR+T1 alone is often wrong" in statement(("FLAIR", "T1"), intercept=-4.0).caution()
+
+
+def test_of_one_missing_modality_one_is_spoken_of() -> None:
+    none = dict.fromkeys(GLIOMA.region_names)
+    trust = Trust(made_record(GLIOMA, "ab"), "cd")
+    for names, words in ((("FLAIR", "T1", "T2"), "It is not expected to help."), (("T1",), "None of them is expected to help.")):
+        assert Statement(trust, GLIOMA.modalities.subset(names), {}, none).advice().endswith(f"the mask is less certain. {words}")
+
+
 def test_what_may_be_wrong_is_said_in_softer_words() -> None:
     ranges = {"WT": Expected(0.7, 0.8, 0.9), "TC": Expected(0.15, 0.6, 0.87), "ET": Expected(0.05, 0.2, 0.4)}
     subset = GLIOMA.modalities.subset(["FLAIR"])

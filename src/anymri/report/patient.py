@@ -83,7 +83,7 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         {"region": region, "modality": best["modality"], "gain": " to ".join(f"{round(g, 2) + 0.0:+.2f}" for g in best["gain"])}
         if best
-        else {"region": region, "modality": "none of them", "gain": ""}
+        else {"region": region, "modality": "none", "gain": ""}
         for region, best in helpful.items()
     ]
     return {"share": f"{trust['level']:.0%}", "cases": trust["cases"], "rows": rows}

@@ -53,7 +53,8 @@ class Statement:
         """Return sentences on the regions that should not be relied on, and on those that may be wrong; empty if there are none."""
         ranges = {r: f"{r} (expected Dice {d.low:.2f} to {d.high:.2f})" for r, d in self.expected.items() if d is not None}
         doubtful, uncertain = (_listed([ranges[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
-        firm = f"Do not rely on {doubtful}: an outline made from {self.subset} alone is often wrong there." if doubtful else ""
+        source = f"{self.subset} alone" if self.subset.missing else str(self.subset)
+        firm = f"Do not rely on {doubtful}: an outline made from {source} is often wrong there." if doubtful else ""
         soft = f"{uncertain} may be wrong: check the outline." if uncertain else ""
         return " ".join(line for line in (firm, soft) if line)
 
@@ -87,8 +88,10 @@ class Statement:
             if best is not None:
                 by.setdefault(best[0], []).append(f"{region} (Dice {_signed(best[1].low)} to {_signed(best[1].high)})")
         what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
-        found = f" Most would be gained by {what}." if what else " None of them is expected to help." if self.helpful else ""
-        return f"Without {_listed(list(self.subset.missing))} the mask is less certain.{found}"
+        missing = list(self.subset.missing)
+        none = "It is not" if len(missing) == 1 else "None of them is"
+        found = f" Most would be gained by {what}." if what else f" {none} expected to help." if self.helpful else ""
+        return f"Without {_listed(missing)} the mask is less certain.{found}"
 
     def cautions(self) -> dict[str, Any]:
         """Return what summary.json says before the volumes."""
