@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 from anymri.domain.task import GLIOMA
+from anymri.engine.model import Training, read_model
+from anymri.engine.record import material_told
 from anymri.engine.run import Run, RunFolder, checked_run
 from anymri.engine.supply import data_of, material_of, supply_of
 from anymri.engine.training import Progress, follow, train
@@ -64,6 +67,23 @@ def test_a_record_holds_the_settings_and_hashes_of_the_material(prepared: Path, 
     plain = run_with(None, generation={})
     train(plain, prepared, tmp_path / "plain")
     assert RunFolder(tmp_path / "plain").read_facts()["material"] is None
+
+
+def test_weights_say_what_material_they_come_from(prepared: Path, material: Path, tmp_path: Path) -> None:
+    (material / "SOURCES.md").write_text("Made by code.")
+    train(run_with(material), prepared, tmp_path / "run")
+    hashes = RunFolder(tmp_path / "run").read_facts()["material"]
+    told = read_model(RunFolder(tmp_path / "run").weights).header.training.material
+    lines = "".join(f"{digest}  {name}\n" for name, digest in hashes.items())
+    assert told == {"sha256": hashlib.sha256(lines.encode()).hexdigest(), "source": "Made by code."}
+    left_out = material_told({"material": {**hashes, "tumours/c.nii.gz": "00"}, "material_left_out": {"tumours/c.nii.gz": "case"}})
+    assert left_out == {"sha256": told["sha256"], "source": ""}
+    plain = train(run_with(None, generation={}), prepared, tmp_path / "plain")
+    assert plain.header.training.material == {}
+
+
+def test_headers_from_before_are_read() -> None:
+    assert Training.model_validate({"cohort": {}, "cases": [], "seed": 0, "fold": 0, "budget": "", "versions": {}}).material == {}
 
 
 def test_resumed_to_the_bit(prepared: Path, material: Path, tmp_path: Path) -> None:

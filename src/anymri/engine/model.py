@@ -36,6 +36,8 @@ class Training(BaseModel):
         fold: The fold of the cohort that was left out, if any.
         budget: Steps or minutes.
         versions: Of the programs.
+        material: ``sha256`` over the label maps that synthetic patients were made from, and their ``source``, as their folder says;
+            empty if there were none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +48,7 @@ class Training(BaseModel):
     fold: int | None = None
     budget: str = ""
     versions: dict[str, str] = {}
+    material: dict[str, str] = {}
 
 
 class WeightsHeader(BaseModel):

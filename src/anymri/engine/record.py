@@ -111,6 +111,18 @@ def source_state(package: Path) -> dict[str, Any] | None:
         return None
 
 
+def material_told(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a weights file says of the material, from what run.json holds; empty if there was none.
+
+    ``sha256`` is over the lines "SHA-256, two spaces, file" of all that was used, by file; ``source`` is what the folder said.
+    """
+    hashes, left_out = facts.get("material"), facts.get("material_left_out") or {}
+    if not hashes:
+        return {}
+    lines = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes) if name not in left_out)
+    return {"sha256": hashlib.sha256(lines.encode()).hexdigest(), "source": facts.get("material_source") or ""}
+
+
 def check_record(run: Run, parts: Parts, data: Path, folder: RunFolder) -> None:
     """Refuse to go on with another run than the folder's, or with other folds or other weights to start from.
 

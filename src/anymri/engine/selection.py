@@ -16,6 +16,7 @@ from anymri.engine.distributed import processes
 from anymri.engine.inference import nested, region_logits_of
 from anymri.engine.logs import log
 from anymri.engine.model import Model, Training, WeightsHeader, read_model, write_weights
+from anymri.engine.record import material_told
 from anymri.engine.run import Run, RunFolder
 from anymri.errors import TrainingError
 from anymri.metrics.masks import dice
@@ -103,6 +104,7 @@ def _header(run: Run, folder: RunFolder) -> WeightsHeader:
         seed=run.seed,
         fold=run.fold,
         budget=f"{run.steps} steps" if run.steps else f"{run.minutes:g} minutes",
+        material=material_told(record),
     )
     return WeightsHeader(
         name=_file_name(folder.path), method=run.method, config=run.config, task=run.task, window=run.window, training=training

@@ -125,7 +125,8 @@ def _loaded(run: Run, data: Path, folder: RunFolder, *, resume: bool, device: to
         raise TrainingError(f"{data}: holds other cases for some processes than for others; give all of them the same ones")
     if group.leads and not begun:  # Not before: a cohort or weights that cannot be read leave no run behind.
         facts = facts_of(run, record, parts, data, hashes=hashes, device=device)
-        folder.write_record(run, {**facts, "material": made_of, "material_left_out": left_out})
+        source = (material.source or None) if material else None
+        folder.write_record(run, {**facts, "material": made_of, "material_left_out": left_out, "material_source": source})
         if left_out:
             shown = [f"{name} ({case})" for name, case in left_out.items()]
             warn(

@@ -56,6 +56,16 @@ def test_however_a_file_is_turned(folder: Path, tmp_path: Path) -> None:
     assert load_material(tmp_path, GLIOMA, 2).hashes == load_material(folder, GLIOMA, 2).hashes
 
 
+def test_what_a_folder_says_of_itself(tmp_path: Path) -> None:
+    folder = write_material(tmp_path)
+    assert load_material(folder, GLIOMA, 2).source == ""
+    (folder / "README.md").write_text("Of nobody.\n")
+    assert load_material(folder, GLIOMA, 2).source == "Of nobody."
+    (folder / "SOURCES").write_bytes(b"Made by code.\n\x1b[2J\xffno licence" + 5000 * b"!")  # Comes first.
+    found = load_material(folder, GLIOMA, 2).source
+    assert found.startswith("Made by code.\n[2J\ufffdno licence!!!") and found.endswith("! …") and len(found) == 4002
+
+
 def test_tumours_of_patients_that_are_wholly_known() -> None:
     whole, partly, healthy = (made_patient(GLIOMA, s) for s in range(3))
     partly, healthy = replace(partly, known=np.array([True, False, False])), replace(healthy, centres=())

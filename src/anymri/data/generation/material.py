@@ -21,6 +21,8 @@ from anymri.volumes.volume import Array, bounding_box, reoriented, resampled, re
 
 ANATOMIES, TUMOURS = "anatomies", "tumours"
 _PATTERN = "*.nii.gz"
+_SOURCES = tuple(stem + ending for stem in ("SOURCES", "README") for ending in ("", ".md", ".txt"))
+_LONGEST = 4000  # Of what they say, in characters: it goes into every weights file.
 _CLOSING_MM = 10.0  # Sulci narrower than twice this belong to the brain, as in images whose skull was stripped.
 _LEAST_VOXELS = 1000  # Of a brain, and tenfold of what counts as a tumour.
 _PLACES = 4000
@@ -75,12 +77,14 @@ class Material:
         tumours: Tumours.
         hashes: Name of a file in the folder → SHA-256 of what is taken from it, whether it is used or not.
         left_out: Name of a file of a tumour that is not used → name of the case whose tumour it is.
+        source: Where it comes from, as a file of the folder says; empty if there is none.
     """
 
     anatomies: tuple[Anatomy, ...] = ()
     tumours: tuple[Tumour, ...] = ()
     hashes: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    source: str = ""
 
 
 def load_material(folder: Path, task: Task, stride: int, *, threads: int = 2) -> Material:
@@ -88,7 +92,7 @@ def load_material(folder: Path, task: Task, stride: int, *, threads: int = 2) ->
 
     Args:
         folder: With ``anatomies/*.nii.gz`` (numbers of FreeSurfer and SynthSeg) and ``tumours/*.nii.gz`` (by the scheme that the
-            task's appearance names).
+            task's appearance names), and a file SOURCES or README if there is one.
         task: What they are to be read for.
         stride: Edge of the model's voxels, in voxels of the task's grid.
         threads: How many files are read at once.
@@ -101,13 +105,26 @@ def load_material(folder: Path, task: Task, stride: int, *, threads: int = 2) ->
     appearance = appearance_of(task)
     if appearance is None:
         raise UsageError(f"task {task.name} has no synthetic patients: they are made of brains; set generation.synthetic to 0")
-    maps, drawn = _files(folder / ANATOMIES), _files(folder / TUMOURS)
+    maps, drawn, source = _files(folder / ANATOMIES), _files(folder / TUMOURS), _source(folder)
     with ThreadPoolExecutor(threads) as pool:
         anatomies = tuple(pool.map(lambda path: read_anatomy(path, task), maps))
         tumours = tuple(pool.map(lambda path: read_tumour(path, task, appearance, stride), drawn))
     hashes = {f"{ANATOMIES}/{p.name}": _hash_of(a.codes) for p, a in zip(maps, anatomies, strict=True)}
     hashes |= {f"{TUMOURS}/{p.name}": _hash_of(t.shares) for p, t in zip(drawn, tumours, strict=True)}
-    return Material(anatomies, tumours, hashes)
+    return Material(anatomies, tumours, hashes, source=source)
+
+
+def _source(folder: Path) -> str:
+    """Return what a folder says of where it comes from."""
+    path = next((folder / name for name in _SOURCES if (folder / name).is_file()), None)
+    if path is None:
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read ({error.strerror}); expected text on where the material comes from") from None
+    text = "".join(c for c in text if c.isprintable() or c == "\n").strip()
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 
 def _files(folder: Path) -> list[Path]:
