@@ -13,7 +13,10 @@ from anymri.engine.model import WeightsHeader, write_weights
 from anymri.engine.run import Window
 from anymri.errors import WeightsError
 from anymri.methods import method_named
-from anymri.weights import import_file, load_model
+from anymri.trust.record import beside, write_trust
+from anymri.weights import import_file, load_model, load_trust
+
+from ..trust.made import made_record
 
 
 @pytest.fixture
@@ -44,6 +47,16 @@ def test_imported_weights_are_loaded_by_name(weights: Path) -> None:
     line = import_file(weights)
     assert (line.name, line.task) == ("mine", "glioma")
     assert load_model("mine").sha256 == load_model(weights).sha256 == line.sha256
+
+
+def test_importing_again_without_a_trust_file_forgets_the_earlier_one(weights: Path, tmp_path: Path) -> None:
+    write_trust(beside(weights), made_record(GLIOMA, load_model(weights).sha256))
+    line, manifest = import_file(weights), tmp_path / "imported" / "manifest.json"
+    assert line.trust and load_trust("mine", load_model("mine")) is not None
+    beside(weights).unlink()
+    again = import_file(weights)
+    assert not again.trust and not beside(again.file).exists() and "trust" not in manifest.read_text()
+    assert load_trust("mine", load_model("mine")) is None
 
 
 def test_a_manifest_that_names_another_task_is_refused(weights: Path, tmp_path: Path) -> None:

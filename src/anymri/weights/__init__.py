@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anymri.engine.model import Model, read_model
-from anymri.errors import WeightsError
+from anymri.errors import OutputError, WeightsError
 from anymri.methods import method_named
 from anymri.trust.record import Trust, beside, read_trust
 from anymri.volumes.store import parsed_json, write_json
@@ -160,6 +160,8 @@ def _trust(line: Known, sha256: str) -> Trust | None:
 def import_file(path: Path) -> Known:
     """Check a weights file and keep a copy under the name in its header, and of the trust file beside it if there is one.
 
+    If there is none, the one of an earlier import goes: what is said of the weights is what came with them.
+
     Raises:
         WeightsError: If the file cannot be trusted, or other weights have that name.
         OutputError: If the folder cannot be written.
@@ -179,8 +181,18 @@ def import_file(path: Path) -> Known:
     if measured is not None:
         with replacing(beside(line.file), advice=advice) as part:
             shutil.copyfile(beside(path), part)
+    else:
+        _removed(beside(line.file), advice)
     lines = [w for w in (_lines(manifest) if manifest.is_file() else []) if w["name"] != name]
     told = {key: word for key, word in {"holds": holds, "trust": trust}.items() if word}
     lines.append({"name": name, "file": line.file.name, "sha256": line.sha256, "task": line.task, **told})
     write_json(manifest, {"weights": lines})
     return line
+
+
+def _removed(path: Path, advice: str) -> None:
+    """Remove a file if it is there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be removed ({error.strerror}); {advice}") from error
