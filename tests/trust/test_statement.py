@@ -66,6 +66,8 @@ def test_what_may_be_wrong_is_said_in_softer_words() -> None:
     assert said.caution() == f"{firm} {soft}"
     assert [marked(said.cautions(), region) for region in ranges] == ["", "may be wrong", "do not rely on it"]
     assert Statement(said.trust, subset, {**ranges, "ET": None}, {}).caution() == soft
+    edge = Statement(said.trust, subset, {"TC": Expected(0.12, 0.6, 0.83501)}, {})  # Printed as the summary's 0.835 is.
+    assert edge.caution().startswith("TC (expected Dice 0.12 to 0.83) ") and edge.expectations()["expected_dice"]["TC"][1] == 0.835
     assert marked({}, "ET") == ""  # Without a trust file nothing is claimed.
 
 

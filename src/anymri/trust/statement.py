@@ -51,7 +51,7 @@ class Statement:
 
     def caution(self) -> str:
         """Return sentences on the regions that should not be relied on, and on those that may be wrong; empty if there are none."""
-        ranges = {r: f"{r} (expected Dice {d.low:.2f} to {d.high:.2f})" for r, d in self.expected.items() if d is not None}
+        ranges = {r: f"{r} (expected Dice {_printed(d)})" for r, d in self.expected.items() if d is not None}
         doubtful, uncertain = (_listed([ranges[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
         source = f"{self.subset} alone" if self.subset.missing else str(self.subset)
         firm = f"Do not rely on {doubtful}: an outline made from {source} is often wrong there." if doubtful else ""
@@ -100,7 +100,7 @@ class Statement:
     def expectations(self) -> dict[str, Any]:
         """Return what summary.json says after the volumes."""
         return {
-            "expected_dice": {r: None if d is None else [round(d.low, 3), round(d.high, 3)] for r, d in self.expected.items()},
+            "expected_dice": {r: None if d is None else _rounded(d) for r, d in self.expected.items()},
             "most_helpful": {
                 r: None if best is None else {"modality": best[0], "gain": [round(best[1].low, 3), round(best[1].high, 3)]}
                 for r, best in self.helpful.items()
@@ -154,6 +154,14 @@ def made_by(trust: Trust | None) -> dict[str, Any] | None:
     record = trust.record
     how = {region: calibration.model_dump() for region, calibration in calibrations(trust).items()}
     return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "calibration": how}
+
+
+def _rounded(dice: Expected) -> list[float]:
+    return [round(dice.low, 3), round(dice.high, 3)]
+
+
+def _printed(dice: Expected) -> str:
+    return " to ".join(f"{end:.2f}" for end in _rounded(dice))  # As whoever reads the summary will print it.
 
 
 def _signed(gain: float) -> str:
