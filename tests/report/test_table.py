@@ -79,7 +79,14 @@ FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 def check_latex(text: str) -> None:
     """Check what LaTeX would stumble over: signs it lacks, braces and environments that do not close, rows of other widths."""
     assert text.isascii()
-    bare = re.sub(r"\\[\\&%$#_{}]", lambda m: "\\\\" if m[0] == "\\\\" else "", text.split("\n", 1)[1])
+    *tables, end = text.split("\n", 1)[1].split("\\end{table}\n")
+    assert tables and end == ""
+    for table in tables:
+        _check_one(table + "\\end{table}\n")
+
+
+def _check_one(text: str) -> None:
+    bare = re.sub(r"\\[\\&%$#_{}]", lambda m: "\\\\" if m[0] == "\\\\" else "", text)
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
     assert not set("%#^~_") & set(re.sub(r"\\label\{[^}]*\}|\}~", "", bare))
     bare = bare.replace(FITTED, "")
@@ -111,6 +118,19 @@ def test_latex_stays_on_the_page():
     assert FITTED + r"{\begin{tabular}{llp{4cm}p{7cm}r}" in text and r"\end{tabular}}" in text
     assert rf"& {{\raggedright {long}\par}} &" in text and "& short &" in text
     assert r"\shortstack[c]{a long heading\\over a number}" in text and r"\multicolumn{1}{c}{\shortstack[c]{a sentence of\\" in text
+
+
+def test_what_is_longer_than_a_page_goes_on_in_a_next_table():
+    cells = (number(Estimate(0.5, 0.4, 0.6, 3, 0), PERCENT),)
+    rows = tuple(Row(f"row {i}", cells, section="first" if i < 30 else "second") for i in range(50))
+    text = latex(Table("table_t", "T", "x", ("a",), rows, notes=("said once.",)))
+    check_latex(text)
+    parts = text.split(r"\end{table}")[:-1]
+    assert [part.count("row ") for part in parts] == [22, 22, 6]
+    assert [f"caption{{T ({i} of 3)}}" in part for i, part in enumerate(parts, start=1)] == [True] * 3
+    assert re.findall(r"\\label\{(.*?)\}", text) == ["tab:table-t", "tab:table-t-2", "tab:table-t-3"]
+    assert [part.count("said once.") for part in parts] == [0, 0, 1]
+    assert [re.findall(r"textit\{(\w+)\}", part) for part in parts] == [["first"], ["first", "second"], ["second"]]
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from anymri.report.table import Cell, Row, Table
 
@@ -16,6 +16,7 @@ _JOINT = "+"  # Between the names in a printed subset: anymri.domain.modality.
 # Characters in a cell from which on LaTeX breaks it into lines, and how wide these are.
 _BROKEN = ((100, "p{7cm}"), (40, "p{4cm}"))
 _HEADING = 16  # Characters of a heading on one line in LaTeX, for each column that it is over.
+_TALLEST = 44  # Lines of one table in LaTeX; a longer one goes on in the next.
 # A table that is wider than the page is scaled down to it; none is scaled up.
 _FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -103,7 +104,39 @@ def comma_separated(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """Return a table for LaTeX with the packages booktabs and graphicx, in ASCII; it is to stand inside a document."""
+    """Return a table for LaTeX with the packages booktabs and graphicx, in ASCII; it is to stand inside a document.
+
+    One that is longer than a page is several, the notes under the last.
+    """
+    parts = _pages(table.rows)
+    made = ["% needs \\usepackage{booktabs} \\usepackage{graphicx}"]
+    for i, rows in enumerate(parts, start=1):
+        called = f"{table.title} ({i} of {len(parts)})" if len(parts) > 1 else table.title
+        label = re.sub("[^a-z0-9]+", "-", f"{table.name} {i}" if i > 1 else table.name)
+        made += [r"\begin{table}", r"\centering", f"\\caption{{{_escaped(called)}}}", f"\\label{{tab:{label}}}"]
+        made += [f"{_FITTED}{{{_tabular(table, rows)}}}"]
+        if i == len(parts):
+            made += [f"\\par\\footnotesize {_escaped(n)}" for n in table.notes]
+            made += [f"\\par\\footnotesize \\textsuperscript{{{key}}}~{_escaped(text)}" for key, text in lettered(table)]
+        made.append(r"\end{table}")
+    return "\n".join(made) + "\n"
+
+
+def _pages(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the rows in parts that a page can hold each; one with intervals has two lines."""
+    parts: list[list[Row]] = [[]]
+    lines = 0
+    for row in rows:
+        own = 2 if any(cell.interval for cell in row.cells) else 1
+        if lines + own > _TALLEST:
+            parts.append([])
+            lines = 0
+        parts[-1].append(row)
+        lines += own
+    return parts
+
+
+def _tabular(table: Table, rows: Iterable[Row]) -> str:
     lead = max(len(table.modalities), 1)
     columns = [_alignment(table, i) for i in range(len(table.header))]
     head: list[str] = []
@@ -117,30 +150,13 @@ def latex(table: Table) -> str:
     head.append(" & ".join([*(map(_escaped, table.modalities or (table.corner,))), *map(_heading, table.header)]) + r" \\")
     body: list[str] = []
     section = ""
-    for row in table.rows:
+    for row in rows:
         if row.section != section:
             section = row.section
             body.append(f"\\multicolumn{{{lead + len(table.header)}}}{{l}}{{\\textit{{{_escaped(section)}}}}} \\\\")
         body += [r"\midrule"] * row.ruled + [" & ".join([_latex_label(table, row, lead), *_latex_cells(row, columns)]) + r" \\"]
-    notes = [
-        *(_escaped(n) for n in table.notes),
-        *(f"\\textsuperscript{{{key}}}~{_escaped(text)}" for key, text in lettered(table)),
-    ]
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs} \\usepackage{graphicx}",
-            r"\begin{table}",
-            r"\centering",
-            f"\\caption{{{_escaped(table.title)}}}",
-            f"\\label{{tab:{re.sub('[^a-z0-9]+', '-', table.name)}}}",
-            f"{_FITTED}{{\\begin{{tabular}}{{{'c' * lead if table.modalities else 'l'}{''.join(columns)}}}",
-            *(r"\toprule", *head, r"\midrule", *body, r"\bottomrule"),
-            r"\end{tabular}}",
-            *(f"\\par\\footnotesize {note}" for note in notes),
-            r"\end{table}",
-            "",
-        ]
-    )
+    opening = f"\\begin{{tabular}}{{{'c' * lead if table.modalities else 'l'}{''.join(columns)}}}"
+    return "\n".join([opening, r"\toprule", *head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"])
 
 
 def _flat_header(table: Table) -> list[str]:
