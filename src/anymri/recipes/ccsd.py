@@ -26,9 +26,7 @@ LOSSES: Mapping[str, Mapping[str, Any]] = {
     "dmcd": {"hmsd": 0},
     "hmsd+dmcd": {},
 }
-ABSENT = {
-    f"{name}-{absent}": {**losses, "absent": absent} for absent in ("zero", "shared_mean") for name, losses in LOSSES.items()
-}
+ABSENT = {f"{name}-{absent}": {**losses, "absent": absent} for absent in ("zero", "shared_mean") for name, losses in LOSSES.items()}
 FEATURES = {
     f"{name}-on-{features}": {**LOSSES[name], "distilled": features}
     for features in ("shared", "specific", "fused")
