@@ -22,9 +22,9 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
     Args:
         path: Where to write; replaced only when the page is complete.
         summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
-            ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``doubtful_regions``,
-            ``expected_dice`` (region → lowest and highest, or None), ``most_helpful`` (region → ``modality`` and ``gain``, lowest
-            and highest, or None) and ``trust`` (``cases`` and ``level``: what that rests on).
+            ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``doubtful_regions`` and
+            ``uncertain_regions``, ``expected_dice`` (region → lowest and highest, or None), ``most_helpful`` (region → ``modality``
+            and ``gain``, lowest and highest, or None) and ``trust`` (``cases`` and ``level``: what that rests on).
         preview_png: The picture, as ``write_preview`` leaves it.
         task: Names and colours of what is shown.
 
