@@ -9,7 +9,8 @@ The level of the loss is the median of its last 25 steps. It has run away if it 
 Half of that rise, in as few as 7 steps, is a doubt: no checkpoint is written while it lasts, so the last one is from before.
 
 A run may have blown up before there is a first level. So that this does not become its own yardstick, the first level and its
-spread count as four times the first loss of the stage at most, which no step of it had changed yet. That holds for losses above zero alone.
+spread count as four times the first loss of the stage at most, which no step of it had changed yet. That holds for losses above
+zero alone.
 """
 
 from __future__ import annotations
