@@ -40,8 +40,8 @@ CPU = torch.device("cpu")
 ALL = (True,) * 4
 
 
-def model_of(method: Method, *, stride: int = 1, size: tuple[int, int, int] = (8, 8, 8), overlap: float = 0.5) -> Model:
-    window = Window(stride=stride, size=size, overlap=overlap)
+def model_of(method: Method, **settings: Any) -> Model:
+    window = Window.model_validate({"stride": 1, "size": (8, 8, 8), **settings})
     return Model(method.eval(), WeightsHeader(name="m", method="m", config={}, task="glioma", window=window))
 
 
@@ -69,6 +69,32 @@ def test_weights_that_learnt_images_from_0_to_1_are_given_such() -> None:
     low, high = image[:3].min((1, 2, 3), keepdims=True), image[:3].max((1, 2, 3), keepdims=True)
     np.testing.assert_allclose(found[0], ((image[:3] - low) / (high - low)).mean(0), atol=1e-5)
     np.testing.assert_allclose(found, again, atol=1e-5)
+
+
+def test_small_components_are_left_out_of_every_region() -> None:
+    image = np.full((4, 6, 6, 12), -1.0, np.float32)
+    image[..., 0:2, 0:2, 0:5] = 2.0  # 20 voxels
+    image[..., 2, 2, 5] = 3.0  # Touches it by a corner alone.
+    image[..., 4, 4, 8:10] = 1.0  # 2 voxels, a tenth
+    (all_of_it,) = predicted(placed(0.0, size=(6, 6, 12)), image)
+    (found,) = predicted(placed(0.0, size=(6, 6, 12), least_component=0.1), image)
+    assert (all_of_it[0] == image[0]).all()
+    expected = np.where(image[0] == 3.0, -3.0, image[0])
+    assert np.array_equal(nested(found), np.broadcast_to(expected > 0, found.shape))
+    assert np.array_equal(found[0], expected)
+    (largest,) = predicted(placed(0.0, size=(6, 6, 12), least_component=1.0), image)
+    assert nested(largest)[0].sum() == 20
+    (nothing,) = predicted(placed(0.0, size=(6, 6, 12), least_component=1.0), np.full_like(image, -1.0))
+    assert not nested(nothing).any()
+
+
+def test_small_components_are_told_on_the_grid_of_the_model() -> None:
+    image = np.full((4, 12, 12, 24), -1.0, np.float32)
+    image[..., 0:4, 0:4, 0:10] = 2.0
+    image[..., 8:10, 8:10, 16:18] = 2.0  # One voxel of 2 mm beside twenty.
+    (found,) = predicted(placed(0.0, stride=2, size=(6, 6, 12), least_component=0.1), image)
+    masks = nested(found)[0]
+    assert masks[:5, :5, :11].sum() == masks.sum() > 100
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 
 from anymri.data.patients import pooled, scaled
@@ -100,7 +101,7 @@ def region_logits_of(
             logits = next(steps, None)
         if logits is None:
             return
-        yield _at_full_size(logits, window, image_MDHW.shape[1:])
+        yield _at_full_size(without_small_components(logits, window.least_component), window, image_MDHW.shape[1:])
 
 
 def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Tensor) -> Iterator[Tensor]:
@@ -134,6 +135,22 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
         del features  # Before those of the next window are made.
     for blended, noted in zip(sums, notes, strict=True):
         yield engine.finish((blended / total)[None], noted)[..., : extent[0], : extent[1], : extent[2]]
+
+
+def without_small_components(logits_1RDHW: Tensor, share: float) -> Tensor:
+    """Return logits, (1, R, D, H, W), that are negative in components of the outermost region smaller than a share of its largest.
+
+    There each logit keeps its size and loses its sign: what was taken for tumour becomes as sure not to be. Voxels that share a face
+    are of one component.
+    """
+    if share == 0:
+        return logits_1RDHW
+    labels = np.empty(logits_1RDHW.shape[2:], np.int32)
+    ndimage.label((logits_1RDHW[0, 0] > 0).cpu().numpy(), output=labels)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0  # What lies outside is no component.
+    small = ((sizes > 0) & (sizes < share * sizes.max()))[labels]
+    return torch.where(torch.from_numpy(small).to(logits_1RDHW.device), -logits_1RDHW.abs(), logits_1RDHW)
 
 
 def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array:

@@ -29,6 +29,7 @@ class Window(BaseModel):
         overlap: Share by which neighbouring windows overlap.
         intensity: What the network is given: z-scores as they are stored, or each image with its darkest voxel of the foreground
             at 0 and its brightest at 1.
+        least_component: Components of the outermost region smaller than this share of the largest are left out of a prediction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +38,7 @@ class Window(BaseModel):
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 112, 96)
     overlap: float = Field(default=0.5, ge=0, lt=1)
     intensity: Intensity = "z_score"
+    least_component: float = Field(default=0.0, ge=0, le=1)
 
 
 class Parts(BaseModel):
