@@ -140,8 +140,8 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
 def without_small_components(logits_1RDHW: Tensor, share: float) -> Tensor:
     """Return logits, (1, R, D, H, W), that are negative in components of the outermost region smaller than a share of its largest.
 
-    There each logit keeps its size and loses its sign: what was taken for tumour becomes as sure not to be. Voxels that share a face
-    are of one component.
+    There each logit keeps its size and loses its sign: what was taken for tumour becomes as sure not to be. Voxels that share a
+    face are of one component.
     """
     if share == 0:
         return logits_1RDHW
