@@ -133,13 +133,14 @@ def test_nothing_is_trained_where_nothing_is_left_to_test(prepared: Path, tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_list_without_test_cases_fails_alone(prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("empty", "part"), [("train", Parts(test=("c",))), ("test", Parts(train=("a", "b")))])
+def test_a_list_without_cases_fails_alone(prepared: Path, tmp_path: Path, empty: str, part: Parts) -> None:
     runs = {
-        name: short_run("ccsd", steps=1, cases=Parts(train=("a", "b"), test=test).model_dump(mode="json"))
-        for name, test in (("untested", ()), ("tested", ("c",)))
+        name: short_run("ccsd", steps=1, cases=parts.model_dump(mode="json"))
+        for name, parts in (("bare", part), ("tested", Parts(train=("a", "b"), test=("c",))))
     }
     first, second = compare(runs, prepared, tmp_path / "out", means=MEANS)
-    assert first.reason == "untested: no case of its test list is there; prepare some of them"
+    assert first.reason == f"bare: no case of its {empty} list is there; prepare some of them"
     assert second.reason == "" and (second.folder / SCORES).is_file() and not first.folder.exists()
 
 

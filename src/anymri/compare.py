@@ -126,6 +126,8 @@ def compare(runs: Mapping[str, Run], data: Path, out: Path, *, means: Means) -> 
             raise UsageError(
                 f"{data}: prepared for task {record.task}, {name} is for {run.task}; give --set task={record.task}, or other cases"
             )
+        if run.cases is not None and not run.cases.train:
+            continue  # This run alone fails, and says why.
         parts = parts_of(run, split)
         if run.cases is None and not parts.test:
             raise UsageError(f"{name}: no case is left out for testing; choose a fold with --fold")
@@ -191,8 +193,9 @@ def conclude(outcomes: Sequence[Outcome], out: Path) -> Path:
 
 
 def _done(name: str, run: Run, data: Path, path: Path, *, means: Means) -> None:
-    if run.cases is not None and not run.cases.test:
-        raise UsageError(f"{name}: no case of its test list is there; prepare some of them")
+    for purpose in ("train", "test"):
+        if run.cases is not None and not getattr(run.cases, purpose):
+            raise UsageError(f"{name}: no case of its {purpose} list is there; prepare some of them")
     folder, scores = RunFolder(path), path / SCORES
     started = folder.record.exists()
     if started and folder.read_run() != run:
