@@ -38,6 +38,7 @@ _CASES = ("task", "fold", "cases", "validation", "partial_weight")
 _PATCHES = (
     "window",
     "patch",
+    "coarse",
     "batch",
     "accumulate",
     "tumour_share",

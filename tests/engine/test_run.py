@@ -63,6 +63,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "patch of one voxel at the bottom": ({"patch": [2, 8, 8]}, "patch is (2, 8, 8); "),
     "window that cannot be halved": ({"window": {"size": [8, 9, 8]}}, "window.size is (8, 9, 8); "),
+    "patch too small for a coarse start": ({"coarse": 0.5, "patch": [8, 8, 4]}, "half of patch is (4, 4, 2); for this ccsd"),
     "no window": ({"window": {"size": [8, 0, 8]}}, "setting 'window.size.1': Input should be greater than 0; found 0"),
     "curves of intensities that have another scale": (
         {"window": {"size": [8, 8, 8], "intensity": "min_max"}},

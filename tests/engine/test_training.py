@@ -43,6 +43,21 @@ def logged(folder: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in folder.log.read_text().splitlines()]
 
 
+def test_a_coarse_start_sees_patches_of_half_the_edge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    losses = Duel.losses
+
+    def looked(self: Duel, batch: Any, **how: Any) -> Any:
+        seen.append(tuple(batch.image_BMDHW.shape[2:]))
+        return losses(self, batch, **how)
+
+    monkeypatch.setattr(Duel, "losses", looked)
+    run = short_run("duel", steps=10).model_copy(update={"coarse": 0.3})
+    fit(run, PATIENTS, RunFolder(tmp_path), resume=False, device=CPU)
+    # Two stages of five steps: 0, 0.2 and then finer ones, in each.
+    assert seen == 2 * [(4, 4, 4), (4, 4, 4), (8, 8, 8), (8, 8, 8), (8, 8, 8)]
+
+
 # Groups and stages
 
 

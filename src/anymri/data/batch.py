@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -26,3 +27,16 @@ class Batch:
     known_BR: Tensor
     names: tuple[str, ...]
     origin_B3: Tensor
+
+
+def coarser(batch: Batch) -> Batch:
+    """Return a batch on voxels of twice the edge: images averaged, as those of a case are, and shares with them.
+
+    The edges of the patches must be even.
+    """
+    return replace(
+        batch,
+        image_BMDHW=F.avg_pool3d(batch.image_BMDHW, 2),
+        target_BRDHW=F.avg_pool3d(batch.target_BRDHW, 2),
+        origin_B3=batch.origin_B3 // 2,
+    )

@@ -78,6 +78,8 @@ class Run(BaseModel):
         task: Name of the task.
         window: The grid that the model works on.
         patch: Size of training patches, in the model's voxels.
+        coarse: Share of the budget, from its beginning, in which patches are averaged to voxels of twice the edge: what is learnt
+            there holds on the finer grid, for a fraction of the time.
         batch: Patches per step.
         accumulate: Batches per optimiser step.
         steps: Optimiser steps; or None if ``minutes`` is the budget.
@@ -114,6 +116,7 @@ class Run(BaseModel):
     task: str = GLIOMA.name
     window: Window = Window()
     patch: tuple[int, int, int] = (64, 64, 64)
+    coarse: float = Field(0.0, ge=0, lt=1)
     batch: int = Field(1, ge=1)
     accumulate: int = Field(1, ge=1)
     steps: int | None = Field(None, ge=1)
@@ -164,7 +167,11 @@ class Run(BaseModel):
                 "window.intensity=min_max set augmentation.intensity, gamma and noise to 0"
             )
         self._check_material()
-        self._check_edges("patch", self.patch, 4 if self.precision == "bf16" else 2)
+        least = 4 if self.precision == "bf16" else 2
+        self._check_edges("patch", self.patch, least)
+        if self.coarse:
+            d, h, w = self.patch
+            self._check_edges("half of patch", (d // 2, h // 2, w // 2), least)
         self._check_edges("window.size", self.window.size, 2)
         return self
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anymri.data.ahead import Fetch, Key, at_once
-from anymri.data.batch import Batch
+from anymri.data.batch import Batch, coarser
 from anymri.engine.distributed import processes
 from anymri.engine.inference import autocast
 from anymri.engine.run import Run
@@ -119,6 +119,8 @@ def _back_propagate_share(
         batch, finish, generator = fetch(key, following)
         if finish is not None:
             batch = finish(_on(batch, state.device))
+        if progress < run.coarse:
+            batch = coarser(batch)
         names += [n for n in batch.names if n not in names]
         values = back_propagate(state.method, batch, progress=progress, generator=generator, precision=run.precision)
         for name, value in values.items():
