@@ -45,15 +45,6 @@ def test_a_training_may_start_from_weights(prepared: Path, tmp_path: Path) -> No
     second = train(run, prepared, tmp_path / "second")
     for key, value in first.method.state_dict().items():
         torch.testing.assert_close(second.method.state_dict()[key], value, rtol=1e-3, atol=1e-6)
-    wider = train(
-        run.model_copy(update={"config": {**run.config, "widths": [2 * n for n in run.config["widths"]]}}),
-        prepared,
-        tmp_path / "wider",
-    )
-    for key, value in first.method.state_dict().items():
-        grown = wider.method.state_dict()[key]
-        even = grown[tuple(slice(None, None, n // m) for n, m in zip(grown.shape, value.shape, strict=True))]
-        torch.testing.assert_close(even, value, rtol=1e-3, atol=1e-6)
     for wrong in (short_run("ccsd", init=str(weights)), short_run("dropout_unet", config={"widths": [4, 6]}, init=str(weights))):
         with pytest.raises(WeightsError, match=r"weights of dropout_unet for glioma; a start for this run needs") as caught:
             train(wrong, prepared, tmp_path / "third")

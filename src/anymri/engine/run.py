@@ -103,7 +103,7 @@ class Run(BaseModel):
         checkpoint_minutes: Interval between checkpoints.
         runaway: How many times its lowest level the loss may reach before the run is stopped; 0 lets it run.
         material: Folder of label maps that synthetic patients are made from; None if there are none.
-        init: Weights file to start from, of the same method and settings, or narrower ones to be widened; None starts afresh.
+        init: Weights file to start from, of the same method and settings; None starts afresh.
         init_sha256: What that file must hash to, if that is known.
         seed: Of everything.
         threads: Of torch; None leaves it as it is.

@@ -35,7 +35,6 @@ from anymri.engine.state import (
 )
 from anymri.engine.step import Made, advice_against, check_shares, make_step
 from anymri.engine.supply import Supply, material_of, supply_of
-from anymri.engine.widening import fits, widened
 from anymri.errors import CaseError, TrainingError, WeightsError
 from anymri.methods.method import Method
 from anymri.volumes.store import case_folder, make_folder, read_cohort
@@ -246,12 +245,12 @@ def _first_method(run: Run) -> Method:
     if run.init is None:
         return method
     model = read_model(Path(run.init), sha256=run.init_sha256)
-    weights = model.method.state_dict()
-    names = shapes_of(run.method_config, run.task_object).keys()
-    if (model.header.method, model.header.task) != (run.method, run.task) or names != weights.keys() or not fits(weights, method):
+    ours = shapes_of(run.method_config, run.task_object)
+    theirs = {k: tuple(v.shape) for k, v in model.method.state_dict().items()}
+    if (model.header.method, model.header.task) != (run.method, run.task) or ours != theirs:
         raise WeightsError(
             f"{run.init}: weights of {model.header.method} for {model.header.task}; "
-            "a start for this run needs its own method and settings, of the same widths or of widths that divide them"
+            "a start for this run needs its own method and settings"
         )
-    method.load_state_dict(widened(weights, method))  # What only training uses starts afresh.
+    method.load_state_dict({**method.state_dict(), **model.method.state_dict()})  # What only training uses starts afresh.
     return method
