@@ -30,6 +30,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         **ccsd.TABLE_SETS,
         "dropout_unet.nnunet": dropout_unet.nnunet,
         "dropout_unet.nnunet.base": dropout_unet.nnunet_base,
+        "shipped.ccsd_base": shipped.ccsd_base,
         "shipped.ccsd_small": shipped.ccsd_small,
         "shipped.dropout_unet_small": shipped.dropout_unet_small,
         "six_categories": six_categories,

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from anymri.engine.run import Run
+from typing import Any
 
-# One patch a step, so that a processor makes as many steps as it can.
-_SETTINGS = {"minutes": 70.0, "batch": 1, "learning_rate": 3e-3}
+from anymri.data.artefacts import Artefacts
+from anymri.data.augment import Augmentation
+from anymri.engine.run import Run, Window
+from anymri.methods.method import Size
+
+# One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a sixth of the time.
+# No case is taken out to choose a checkpoint by: validation scores of earlier trainings rose to the end.
+_SETTINGS: dict[str, Any] = {
+    "batch": 1,
+    "learning_rate": 3e-3,
+    "coarse": 0.62,
+    "augmentation": Augmentation(artefacts=Artefacts()).model_dump(),
+    "window": Window(least_component=0.1).model_dump(),
+    "validation": 0,
+    "candidates": (1.0,),
+}
+
+
+def ccsd_base() -> Run:
+    """Return the run of ``ccsd-base``: CCSD with fused skips, 6,200 steps at 4 mm and 3,800 at 2 mm."""
+    return _ccsd("base", steps=10_000)
 
 
 def ccsd_small() -> Run:
-    """Return the run of ``ccsd-small``: CCSD with fused skips at 2 mm, 70 minutes."""
-    run = Run.of("ccsd", "small", _SETTINGS)
-    return run.model_copy(update={"config": {**run.config, "skips": "fused"}})
+    """Return the run of ``ccsd-small``: the same at size ``small``."""
+    return _ccsd("small", steps=10_000)
 
 
 def dropout_unet_small() -> Run:
-    """Return the baseline's run with the same budget, rate and data."""
-    return Run.of("dropout_unet", "small", _SETTINGS)
+    """Return the baseline's run with the same patches and rate as ``ccsd-small``."""
+    return Run.of("dropout_unet", "small", {**_SETTINGS, "steps": 10_000})
+
+
+def _ccsd(size: Size, steps: int) -> Run:
+    run = Run.of("ccsd", size, {**_SETTINGS, "steps": steps})
+    return run.model_copy(update={"config": {**run.config, "skips": "fused"}})
