@@ -9,8 +9,9 @@ from anymri.data.augment import Augmentation
 from anymri.engine.run import Run, Window
 from anymri.methods.method import Size
 
-# One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a sixth of the time.
-# No case is taken out to choose a checkpoint by: validation scores of earlier trainings rose to the end.
+# One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a sixth of the
+# time. No case is taken out to choose a checkpoint by:
+# validation scores of earlier trainings rose to the end.
 _SETTINGS: dict[str, Any] = {
     "batch": 1,
     "learning_rate": 3e-3,
