@@ -1,4 +1,4 @@
-"""How the weights that come with the package were trained, and the baseline beside them."""
+"""How weights that come with the package are trained, and the baseline beside them."""
 
 from __future__ import annotations
 
