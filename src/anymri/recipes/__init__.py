@@ -32,7 +32,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "dropout_unet.nnunet.base": dropout_unet.nnunet_base,
         "shipped.ccsd_base": shipped.ccsd_base,
         "shipped.ccsd_small": shipped.ccsd_small,
-        "shipped.dropout_unet_small": shipped.dropout_unet_small,
+        "shipped.dropout_unet_base": shipped.dropout_unet_base,
         "six_categories": six_categories,
     }
 )

@@ -33,9 +33,9 @@ def ccsd_small() -> Run:
     return _ccsd("small", steps=10_000)
 
 
-def dropout_unet_small() -> Run:
-    """Return the baseline's run with the same patches and rate as ``ccsd-small``."""
-    return Run.of("dropout_unet", "small", {**_SETTINGS, "steps": 10_000})
+def dropout_unet_base() -> Run:
+    """Return the baseline's run with the same patches, rate and steps as ``ccsd-base``."""
+    return Run.of("dropout_unet", "base", {**_SETTINGS, "steps": 10_000})
 
 
 def _ccsd(size: Size, steps: int) -> Run:
