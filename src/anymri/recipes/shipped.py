@@ -6,7 +6,7 @@ from typing import Any
 
 from anymri.data.artefacts import Artefacts
 from anymri.data.augment import Augmentation
-from anymri.engine.run import Run, Window
+from anymri.engine.run import Run, Window, checked_run
 from anymri.methods.method import Size
 
 # One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a sixth of the
@@ -34,8 +34,12 @@ def ccsd_small() -> Run:
 
 
 def dropout_unet_base() -> Run:
-    """Return the baseline's run with the same patches, rate and steps as ``ccsd-base``."""
-    return Run.of("dropout_unet", "base", {**_SETTINGS, "steps": 10_000})
+    """Return the baseline's run with the same patches, rate and steps as ``ccsd-base``.
+
+    Four levels, as CCSD has, since five do not fit coarse patches; as wide as it takes to have as many parameters, 5.6 M to 5.9 M.
+    """
+    run = Run.of("dropout_unet", "base", {"steps": 10_000})
+    return checked_run({**run.model_dump(mode="json"), **_SETTINGS, "config": {**run.config, "widths": (32, 64, 128, 256)}})
 
 
 def _ccsd(size: Size, steps: int) -> Run:
