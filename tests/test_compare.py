@@ -140,7 +140,7 @@ def test_a_list_without_cases_fails_alone(prepared: Path, tmp_path: Path, empty:
         for name, parts in (("bare", part), ("tested", Parts(train=("a", "b"), test=("c",))))
     }
     first, second = compare(runs, prepared, tmp_path / "out", means=MEANS)
-    assert first.reason == f"bare: no case of its {empty} list is there; prepare some of them"
+    assert first.reason == f"no case of its {empty} list is there; prepare some of them"
     assert second.reason == "" and (second.folder / SCORES).is_file() and not first.folder.exists()
 
 

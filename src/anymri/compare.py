@@ -196,7 +196,7 @@ def conclude(outcomes: Sequence[Outcome], out: Path) -> Path:
 def _done(name: str, run: Run, data: Path, path: Path, *, means: Means) -> None:
     for purpose in ("train", "test"):
         if run.cases is not None and not getattr(run.cases, purpose):
-            raise UsageError(f"{name}: no case of its {purpose} list is there; prepare some of them")
+            raise UsageError(f"no case of its {purpose} list is there; prepare some of them")
     folder, scores = RunFolder(path), path / SCORES
     started = folder.record.exists()
     if started and folder.read_run() != run:

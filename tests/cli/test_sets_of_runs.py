@@ -79,3 +79,9 @@ def test_missing_cases_of_a_set_are_named_once(run, prepared: Path, tmp_path: Pa
 def test_a_fold_takes_the_place_of_listed_cases(run, prepared: Path, tmp_path: Path) -> None:
     done = run("train", "listing", "--data", prepared, "--out", tmp_path / "out", "--fold", "1", "--set", "validation=0")
     assert done.code == 0, done.err
+
+
+def test_a_set_whose_runs_become_one_is_refused(run, prepared: Path, tmp_path: Path) -> None:
+    done = run("train", "two", "--data", prepared, "--out", tmp_path / "out", "--fold", "0", "--seed", "2")
+    assert done.code == 2 and "'first' and 'second' are the same run; leave one of them out" in done.err
+    assert not (tmp_path / "out").exists()

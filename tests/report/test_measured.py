@@ -4,11 +4,13 @@ import json
 
 import pytest
 
+from anymri.engine.run import RunFolder
 from anymri.errors import InputFileError
 from anymri.metrics.scores import joined, write_scores
 from anymri.report.measured import gather
-from anymri.report.trainings import read_training
+from anymri.report.trainings import differing, read_training
 
+from ..material import short_run
 from .made import scores, write_run, write_scored_run, write_table
 
 
@@ -62,7 +64,7 @@ def test_variants_are_called_by_what_is_not_the_default(tmp_path):
     write_scored_run(tmp_path / "both")
     write_scored_run(tmp_path / "neither", hmsd=0.0, dmcd=0.0)
     write_scored_run(tmp_path / "zero", absent="zero", hmsd=0.0)
-    assert labels(tmp_path) == [["ccsd: as by default", "ccsd: hmsd 0, dmcd 0", "ccsd: hmsd 0, absent zero"]]
+    assert labels(tmp_path) == [["ccsd: as by default", "ccsd: hmsd 0, dmcd 0", "ccsd: absent zero, hmsd 0"]]
 
 
 def test_seeds_and_folds_of_one_variant_are_one_method(tmp_path):
@@ -116,6 +118,18 @@ def test_a_run_folder_tells_what_was_set_and_how_it_went(tmp_path):
     assert found.losses == ((1, 4.0), (20, 0.2), (40, 0.1))  # the half line at the end is of a run that goes on
     assert found.chosen == "at_1.0" and found.candidates["at_1.0"] == 0.625 and found.seed == 0
     assert found.settings["config.dmcd"] == 0.0 and "seed" not in found.settings
+
+
+def test_a_run_recorded_before_a_setting_existed_is_the_same_as_one_after(tmp_path):
+    new, old = short_run("ccsd", seed=0), short_run("ccsd", seed=1)
+    RunFolder(tmp_path / "new").path.mkdir()
+    RunFolder(tmp_path / "new").write_record(new, {})
+    content = old.model_dump(mode="json")
+    assert (content.pop("coarse"), content["window"].pop("least_component")) == (0, 0)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "run.json").write_text(json.dumps({"run": content}))
+    found = [read_training(tmp_path / name) for name in ("new", "old")]
+    assert found[0].kind == found[1].kind and not differing(found)
 
 
 def test_an_unfinished_run_has_no_scores_and_is_shown_all_the_same(tmp_path):

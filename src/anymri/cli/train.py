@@ -117,10 +117,10 @@ def _train_all(runs: Mapping[str, Run], data: Path, out: Path, *, resume: bool, 
     if begun and not (resume or all(begun_here(RunFolder(out / n)) for n in begun)):
         raise UsageError(f"{out}: holds runs already ({begun[0]}); add --resume to go on with them, or choose another folder")
     outcomes = carried_out(runs, data, out, device=device)
-    all_done(outcomes)
     # In the order of the set: the first is what the others are compared with.
-    command = shlex.join(["anymri", "report", *(str(o.folder) for o in outcomes), "--out", "DIR"])
-    print(f"tables and figures of them: {command}")
+    if scored := [str(o.folder) for o in outcomes if not o.reason]:
+        print(f"tables and figures of them: {shlex.join(['anymri', 'report', *scored, '--out', 'DIR'])}")
+    all_done(outcomes)
 
 
 def _run(
@@ -128,7 +128,7 @@ def _run(
 ) -> Run | Mapping[str, Run]:
     """Return the run that was asked for, or the runs of a set: a recipe or a record, changed by options."""
     from anymri.engine.run import Run, RunFolder
-    from anymri.recipes import run_named
+    from anymri.recipes import check_apart, run_named
 
     if (name is None) == (again is None):
         raise UsageError("give either a method or recipe, or --from RUN")
@@ -138,4 +138,6 @@ def _run(
     found = run_named(name or "")
     if isinstance(found, Run):
         return changed_run(found.model_dump(mode="json"), chosen, settings)
-    return {n: changed_run(r.model_dump(mode="json"), chosen, settings) for n, r in found.items()}
+    runs = {n: changed_run(r.model_dump(mode="json"), chosen, settings) for n, r in found.items()}
+    check_apart(runs)
+    return runs

@@ -78,8 +78,8 @@ class Run(BaseModel):
         task: Name of the task.
         window: The grid that the model works on.
         patch: Size of training patches, in the model's voxels.
-        coarse: Share of the budget, from its beginning, in which patches are averaged to voxels of twice the edge: what is learnt
-            there holds on the finer grid, for a fraction of the time.
+        coarse: Share of the budget, or of a stage's where a method has several, from its beginning, in which patches are averaged
+            to voxels of twice the edge: what is learnt there holds on the finer grid, for a fraction of the time.
         batch: Patches per step.
         accumulate: Batches per optimiser step.
         steps: Optimiser steps; or None if ``minutes`` is the budget.

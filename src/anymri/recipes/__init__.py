@@ -66,11 +66,20 @@ def runs_named(names: Sequence[str], *, size: str) -> dict[str, Run]:
                 raise UsageError(
                     f"'{own}' is there twice, with different settings (the second time by {name}); leave one of them out"
                 )
-    for own, run in found.items():
-        twin = next(other for other, its in found.items() if its == run)
-        if twin != own:
-            raise UsageError(f"'{twin}' and '{own}' are the same run; leave one of them out")
+    check_apart(found)
     return found
+
+
+def check_apart(runs: Mapping[str, Run]) -> None:
+    """Refuse to do one run twice.
+
+    Raises:
+        UsageError: It gives two names of the same run.
+    """
+    for own, run in runs.items():
+        twin = next(other for other, its in runs.items() if its == run)
+        if twin != own:
+            raise UsageError(f"'{twin}' and '{own}' are the same run; leave one of them out, or the setting that makes them one")
 
 
 def _method_and_size(name: str, usual: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How weights that come with the package are trained, and the baseline beside them."""
+"""How ``ccsd-base`` was trained, the same at size ``small``, and the baseline beside them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ccsd_base() -> Run:
 
 
 def ccsd_small() -> Run:
-    """Return the run of ``ccsd-small``: the same at size ``small``."""
+    """Return the run of ``ccsd-base`` at size ``small``."""
     return _ccsd("small", steps=10_000)
 
 

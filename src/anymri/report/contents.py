@@ -73,8 +73,9 @@ def sections_of(
 
 
 _SOURCES = (
-    "Published numbers are repeated as they were printed. They come from other cases, splits, trainings and rules of scoring than "
-    "what was measured here, and than each other's: no difference between them is tested.",
+    "Published numbers are repeated as they were printed; means of them and areas under their curves are ours. They come from "
+    "other cases, splits, trainings and rules of scoring than what was measured here, and than each other's: no difference between "
+    "them is tested.",
 )
 _APART = (
     "What was scored on different cohorts or by different protocols stands in sections of its own: such numbers are not compared "

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anymri.engine.run import RunFolder
-from anymri.errors import InputFileError, UsageError
+from anymri.engine.run import RunFolder, checked_run
+from anymri.errors import AnymriError, InputFileError, UsageError
 from anymri.methods import method_named
 
 # Runs that differ in nothing else are repetitions of one another.
@@ -86,7 +86,7 @@ def read_training(folder: Path) -> Training:
         method=run["method"],
         seed=run.get("seed"),
         fold=run.get("fold"),
-        settings={k: v for k, v in _flat(run).items() if k.split(".")[0] not in _REPETITION},
+        settings={k: v for k, v in _flat(_complete(run)).items() if k.split(".")[0] not in _REPETITION},
         cohort=str(cohort.get("name", "")) if isinstance(cohort, dict) else "",
         steps=_steps(files, run.get("steps") if files.weights.is_file() else None),
         losses=_losses(files.log),
@@ -95,6 +95,14 @@ def read_training(folder: Path) -> Training:
         chosen=selection.get("chosen"),
         weights=_digest(files.weights),
     )
+
+
+def _complete(run: dict[str, Any]) -> dict[str, Any]:
+    """Return a recorded run with what it leaves out at its default: an older version knew fewer settings."""
+    try:
+        return checked_run(run).model_dump(mode="json")
+    except AnymriError:
+        return run
 
 
 def differing(trainings: Sequence[Training]) -> tuple[str, ...]:
