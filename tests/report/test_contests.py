@@ -73,19 +73,19 @@ def test_of_many_variants_those_one_setting_apart_are_compared_too(tmp_path):
             write_scored_run(tmp_path / f"{absent == 'shared_mean'}_{name}", absent=absent, **losses)
     write_table(tmp_path / "unet.csv", "dropout_unet")
     series = series_of(tmp_path)
-    assert series[0].label == "ccsd: hmsd 0, dmcd 0, absent zero"
+    assert series[0].label == "ccsd: absent zero, hmsd 0, dmcd 0"
     found = compared(series)
     assert found == {
         # With the first:
-        *("ccsd: dmcd 0, absent zero − ccsd: hmsd 0, dmcd 0, absent zero", "ccsd: absent zero − ccsd: hmsd 0, dmcd 0, absent zero"),
-        *("ccsd: dmcd 0 − ccsd: hmsd 0, dmcd 0, absent zero", "ccsd: as by default − ccsd: hmsd 0, dmcd 0, absent zero"),
-        "dropout_unet − ccsd: hmsd 0, dmcd 0, absent zero",
+        *("ccsd: absent zero, dmcd 0 − ccsd: absent zero, hmsd 0, dmcd 0", "ccsd: absent zero − ccsd: absent zero, hmsd 0, dmcd 0"),
+        *("ccsd: dmcd 0 − ccsd: absent zero, hmsd 0, dmcd 0", "ccsd: as by default − ccsd: absent zero, hmsd 0, dmcd 0"),
+        "dropout_unet − ccsd: absent zero, hmsd 0, dmcd 0",
         # One loss more, under either filling:
-        "ccsd: absent zero − ccsd: dmcd 0, absent zero",
+        "ccsd: absent zero − ccsd: absent zero, dmcd 0",
         *("ccsd: dmcd 0 − ccsd: hmsd 0, dmcd 0", "ccsd: as by default − ccsd: dmcd 0"),
         # The other filling, for every row; the first row is among those above:
-        "ccsd: hmsd 0, dmcd 0 − ccsd: hmsd 0, dmcd 0, absent zero",
-        *("ccsd: dmcd 0 − ccsd: dmcd 0, absent zero", "ccsd: as by default − ccsd: absent zero"),
+        "ccsd: hmsd 0, dmcd 0 − ccsd: absent zero, hmsd 0, dmcd 0",
+        *("ccsd: dmcd 0 − ccsd: absent zero, dmcd 0", "ccsd: as by default − ccsd: absent zero"),
     }
     table, _ = contest_table(series, name="t", title="T", bootstrap=FEW)
     assert table is not None and "variants of a method that differ in one setting with each other" in table.notes[-1]

@@ -109,11 +109,7 @@ def _page(model: Model, subsets: tuple[Subset, ...], outputs: list[str]) -> str:
         if window.intensity == "z_score"
         else "\nThen bring each image's foreground to 0 … 1: its darkest voxel to 0, its brightest to 1."
     )
-    components = (
-        f"Components of {task.region_names[0]} smaller than {window.least_component:g} of the largest are left out.\n\n"
-        if window.least_component
-        else ""
-    )
+    small = f"Components of {task.region_names[0]} smaller than {window.least_component:g} of the largest are left out.\n\n"
     return f"""# {model.header.name} as ONNX
 
 Method `{model.header.method}`, task `{task.name}`. SHA-256 of the weights: `{model.sha256}`.
@@ -144,7 +140,7 @@ A voxel belongs to an inner region only if it does to every region around it.{no
 5. A case larger than {" × ".join(map(str, window.size))} of these voxels is covered by windows of that size, which overlap by
    {window.overlap:g} at least and are blended by a Gaussian (σ an eighth of each edge).
 
-{components}Logits come back to the images' grid by trilinear interpolation.
+{small if window.least_component else ""}Logits come back to the images' grid by trilinear interpolation.
 
 ## Example
 
