@@ -1,4 +1,4 @@
-"""A training step of CCSD with criticality by cosine and by gradient, alternating in one run: CPU seconds of each and their ratio.
+"""A training step of CCSD with either criticality and with its losses switched off, alternating in one run: CPU seconds and ratios.
 
     OMP_NUM_THREADS=1 python benchmarks/criticality.py --json criticality.json
 
@@ -24,6 +24,7 @@ from anymri.domain.task import GLIOMA
 from anymri.methods.ccsd import CCSD, CCSDConfig
 
 COSINE, GRADIENT, TWICE = "cosine", "gradient", "gradient, second pass"
+OFF = {"HMSD alone": {"dmcd": 0.0}, "DMCD alone": {"hmsd": 0.0}, "neither": {"hmsd": 0.0, "dmcd": 0.0}}
 
 
 def seconds(method: CCSD, batch: Batch, seed: int, *, twice: bool) -> float:
@@ -52,7 +53,8 @@ def main() -> None:
     by_gradient: Literal["gradient"] = "gradient"
     gradient = cosine.config.model_copy(update={"criticality": by_gradient}).build(GLIOMA)
     gradient.load_state_dict(cosine.state_dict())
-    kinds = {COSINE: (cosine, False), GRADIENT: (gradient, False), TWICE: (gradient, True)}
+    without = {name: (cosine.config.model_copy(update=losses).build(GLIOMA), False) for name, losses in OFF.items()}
+    kinds = {COSINE: (cosine, False), GRADIENT: (gradient, False), TWICE: (gradient, True), **without}
     batch = noise_batch(given.edge)
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for round_ in range(given.rounds + 1):
@@ -62,13 +64,13 @@ def main() -> None:
             if round_:  # The first warms up.
                 found[kind].append(took)
     print(f"ccsd {given.size}, one patch of {given.edge}³, {given.rounds} steps each\n{described()}")
-    print(f"{'criticality':<24}{'median CPU s':>14}{'ratio to cosine':>18}{'10th to 90th percentile of the ratio':>40}")
+    print(f"{'step':<24}{'median CPU s':>14}{'ratio to cosine':>18}{'10th to 90th percentile of the ratio':>40}")
     rows = []
     for kind, times in found.items():
         ratios = sorted(t / c for t, c in zip(times, found[COSINE], strict=True))
         low, high = (ratios[round(q * (len(ratios) - 1))] for q in (0.1, 0.9))
         row = {
-            "criticality": kind,
+            "step": kind,
             "seconds": statistics.median(times),
             "ratio": statistics.median(ratios),
             "low": low,
