@@ -1,4 +1,4 @@
-"""How ``ccsd-base`` was trained, the same at size ``small``, and the baseline beside them."""
+"""How ``ccsd-base`` is trained, the same at size ``small``, and the baseline beside them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from anymri.engine.run import Run, Window, checked_run
 from anymri.methods.method import Size
 
 # One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a sixth of the
-# time. No case is taken out to choose a checkpoint by:
-# validation scores of earlier trainings rose to the end.
+# time. No case is taken out to choose a checkpoint by: validation scores of earlier trainings rose to the end.
 _SETTINGS: dict[str, Any] = {
     "batch": 1,
     "learning_rate": 3e-3,
