@@ -52,10 +52,11 @@ def test_a_coarse_start_sees_patches_of_half_the_edge(tmp_path: Path, monkeypatc
         return losses(self, batch, **how)
 
     monkeypatch.setattr(Duel, "losses", looked)
-    run = short_run("duel", steps=10).model_copy(update={"coarse": 0.3})
+    run = short_run("duel", steps=40).model_copy(update={"coarse": 0.3})
     fit(run, PATIENTS, RunFolder(tmp_path), resume=False, device=CPU)
-    # Two stages of five steps: 0, 0.2 and then finer ones, in each.
-    assert seen == 2 * [(4, 4, 4), (4, 4, 4), (8, 8, 8), (8, 8, 8), (8, 8, 8)]
+    # 40 steps are 12.9 of work, as a coarse one is an eighth; a stage has half of it, and 0.3 of that, 1.94 and 1.77, is coarse.
+    coarse, fine = (4, 4, 4), (8, 8, 8)
+    assert seen == [coarse] * 16 + [fine] * 5 + [coarse] * 15 + [fine] * 4
 
 
 # Groups and stages

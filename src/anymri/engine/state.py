@@ -25,12 +25,17 @@ from anymri.errors import OutputError
 from anymri.methods.method import Adam, Method
 
 
+COARSE_WORK = 1 / 8  # A patch of voxels of twice the edge has an eighth of them.
+_NEARLY = 1 - 1e-9  # Rounding does not end a budget before its last step.
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a training stands; a checkpoint says it in JSON.
 
     Attributes:
         step: Optimiser steps done.
+        work: The same, a step on coarse patches counted by their voxels.
         seconds: Spent on them.
         stage: Index of the current stage.
         stage_start: Share of the budget at which it began.
@@ -41,6 +46,7 @@ class Place:
     """
 
     step: int = 0
+    work: float = 0.0
     seconds: float = 0.0
     stage: int = 0
     stage_start: float = 0.0
@@ -98,8 +104,19 @@ def _optimiser(run: Run, parameters: list[torch.nn.Parameter], own: Adam | None)
 
 
 def share_of(run: Run, place: Place) -> float:
-    """Return the share of the budget that is spent."""
-    return place.step / run.steps if run.steps is not None else place.seconds / (60 * (run.minutes or 1))
+    """Return the share of the budget that is spent: of the minutes, or of the work that is in the steps."""
+    if run.steps is None:
+        return place.seconds / (60 * (run.minutes or 1))
+    if place.step >= run.steps:
+        return 1.0
+    # As many steps as are asked for, ``coarse`` of their work on coarse patches.
+    whole = run.steps / (1 - run.coarse + run.coarse / COARSE_WORK)
+    return min(place.work / whole, _NEARLY)
+
+
+def work_of(run: Run, progress: float) -> float:
+    """Return the work of one step, where that share of the stage has passed."""
+    return COARSE_WORK if progress < run.coarse else 1.0
 
 
 def staged(state: State, run: Run) -> State:
@@ -159,6 +176,7 @@ def resumed(state: State, run: Run, folder: RunFolder) -> State:
 
 def _place_of(facts: Mapping[str, Any]) -> Place:
     known = {f.name: facts[f.name] for f in fields(Place) if f.name in facts}
+    known.setdefault("work", float(known.get("step", 0)))  # Checkpoints of before: every step counted alike.
     course = dict(known.get("course", {}))
     course["recent"] = tuple(course.get("recent", ()))
     return Place(**{**known, "kept": tuple(known.get("kept", ())), "course": Course(**course)})

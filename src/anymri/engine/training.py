@@ -32,6 +32,7 @@ from anymri.engine.state import (
     staged,
     whole_state,
     with_candidate,
+    work_of,
 )
 from anymri.engine.step import Made, advice_against, check_shares, make_step
 from anymri.engine.supply import Supply, material_of, supply_of
@@ -170,9 +171,11 @@ def follow(
         while (share := share_of(run, state.place)) < 1.0:
             state = staged(state, run)
             started = time.monotonic()
-            made = make_step(state, run, supply, progress=stage_share(run, state), fetch=fetch)
+            progress = stage_share(run, state)
+            made = make_step(state, run, supply, progress=progress, fetch=fetch)
             seconds, signal = _agreed(time.monotonic() - started)
-            place = _onwards(state.place, run, seconds, sum(made.terms.values()))
+            done = replace(state.place, work=state.place.work + work_of(run, progress))
+            place = _onwards(done, run, seconds, sum(made.terms.values()))
             state = replace(state, place=place)
             if place.step % LOG_EVERY == 0 or place.step == 1:
                 spent, running = round(place.seconds, 2), place.running
