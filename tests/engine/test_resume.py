@@ -33,6 +33,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "accumulate": ("ccsd", {"accumulate": 2, "batch": 2}),
     "a bank": ("retrieval", {"accumulate": 2}),
     "two stages": ("duel", {}),
+    "a coarse start": ("duel", {"coarse": 0.2}),
     "mixed patients": ("dropout_unet", {"batch": 2, "accumulate": 2, "generation": {"mix": 0.7}}),
 }
 
