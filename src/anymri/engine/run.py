@@ -80,7 +80,7 @@ class Run(BaseModel):
         patch: Size of training patches, in the model's voxels.
         coarse: Share of the budget, or of a stage's where a method has several, from its beginning, in which patches are averaged
             to voxels of twice the edge: what is learnt there holds on the finer grid, for a fraction of the time. Of a budget in
-            steps it is a share of their work, to which a coarse step adds an eighth: with half of it eight in nine steps are coarse.
+            steps it is a share of their work; a coarse step counts as an eighth, so that half of it are eight in nine steps.
         batch: Patches per step.
         accumulate: Batches per optimiser step.
         steps: Optimiser steps; or None if ``minutes`` is the budget.

@@ -24,7 +24,6 @@ from anymri.engine.run import Run, RunFolder
 from anymri.errors import OutputError
 from anymri.methods.method import Adam, Method
 
-
 COARSE_WORK = 1 / 8  # A patch of voxels of twice the edge has an eighth of them.
 _NEARLY = 1 - 1e-9  # Rounding does not end a budget before its last step.
 
