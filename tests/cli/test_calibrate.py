@@ -48,13 +48,14 @@ def array(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
 
 
-def test_trust_is_measured_and_used(run, tmp_path: Path) -> None:
+def test_trust_is_measured_and_used(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared, out = tmp_path / "prepared", tmp_path / "run"
     write_made_cohort(prepared, GLIOMA, folds=(("a", "b", "c", "d", "e"), ("f", "g")))
     small = ["--set", "patch=[16,16,16]", "--set", "window.stride=1", "--set", "window.size=[16,16,16]", "--set", "validation=0"]
     config = '{"widths": [4, 6], "depths": [1, 1]}'
-    done = run("train", "ccsd", "--data", prepared, "--out", out, "--fold", 0, "--steps", 1, "--set", f"config={config}", *small)
-    assert done.code == 0, done.err
+    words = ["train", "ccsd", "--data", prepared, "--set", f"config={config}", *small]
+    for done in (run(*words, "--out", out, "--fold", 0, "--steps", 1), run(*words, "--out", tmp_path / "all", "--steps", 2)):
+        assert done.code == 0, done.err
     done = run("calibrate", out, "--data", prepared, "--out", out / "weights.trust.json", "--device", "cpu")
     assert done.code == 0, done.err
     assert "masks with a Dice below 0.5 were warned of" in done.out or "no Dice is expected" in done.out
@@ -65,6 +66,12 @@ def test_trust_is_measured_and_used(run, tmp_path: Path) -> None:
     summary = summary_of(tmp_path / "masks" / "a")
     assert summary["trust"]["cases"] == 5 and list(summary["expected_dice"]) == ["WT", "TC", "ET"]
     assert "expected Dice: WT" in done.out and NOT_MEASURED not in summary["warnings"]
+    lent = run("calibrate", out, "--data", prepared, "--for", tmp_path / "all", "--out", tmp_path / "all" / "weights.trust.json")
+    assert lent.code == 0 and "note: 'all' was trained with budget 2 steps, what is measured with 1 steps: how far" in lent.err
+    monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
+    assert run("weights", "import", out / "weights.safetensors").code == 0
+    named = run("calibrate", "run", "--data", prepared, "--out", tmp_path / "again.trust.json")
+    assert named.code == 0 and "run has a trust file that is told by its hash; to use this one, put it" in named.out
     refused = run("calibrate", out, "--data", prepared, "--out", tmp_path / "trust.json")
     assert refused.code == 2 and ".trust.json" in refused.err
     refused = run("calibrate", out, "--data", prepared, "--fold", 1, "--out", tmp_path / "w.trust.json")

@@ -50,10 +50,10 @@ def test_mistakes_are_one_line_and_nothing_is_written(run, weights: Path, prepar
 
 
 def test_cases_of_the_training_are_not_scored_unless_a_fold_is_named(run, prepared: Path, tmp_path: Path) -> None:
-    def trained_on(*cases: str) -> Path:
+    def trained_on(*cases: str, fold: int | None = None) -> Path:
         method = tiny("dropout_unet", GLIOMA)
         config = method.config.model_dump(mode="json")
-        made = Training(cases=cases, cohort={"name": "elsewhere"})
+        made = Training(cases=cases, cohort={"name": "made_up"}, fold=fold)
         header = WeightsHeader(name="w", method="dropout_unet", config=config, task=GLIOMA.name, window=Window(), training=made)
         write_weights(tmp_path / "w.safetensors", method.state_dict(), header)
         return tmp_path / "w.safetensors"
@@ -67,6 +67,11 @@ def test_cases_of_the_training_are_not_scored_unless_a_fold_is_named(run, prepar
     cases, said = scored(trained_on("a", "of another cohort"))
     assert cases == {"b"} and "note: 1 cases that were in the training of these weights are left out" in said
     assert "are left out; --fold scores" in (tmp_path / "s.md").read_text()
+    # Called as this cohort and with the same number of folds, but another one: all of it is new.
+    cases, said = scored(trained_on("of another cohort", fold=1))
+    assert cases == {"a", "b"} and "note" not in said
+    cases, said = scored(trained_on("a", fold=1))
+    assert cases == {"b"} and "note: fold 1 is scored, which these weights left out of their training" in said
     cases, said = scored(trained_on("a"), "--fold", "0")
     assert cases == {"a"} and "note: 1 of these 1 cases were in the training" in said
     cases, said = scored(trained_on("a", "b"))

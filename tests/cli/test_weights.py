@@ -11,7 +11,7 @@ from anymri.domain.task import GLIOMA
 from anymri.engine.model import WeightsHeader, read_model, write_weights
 from anymri.engine.run import RunFolder, Window
 from anymri.methods import METHODS, method_named
-from anymri.weights import FOLDER, caution, known
+from anymri.weights import FOLDER, caution, import_file, known
 
 from ..material import short_run, write_made_cohort
 
@@ -77,3 +77,21 @@ def test_methods_that_hold_something_have_state_that_is_no_weight() -> None:
         buffers = [b for b in network.buffers() if b.is_floating_point()]
         assert bool(buffers) == bool(entry.config.holds), entry.name
     assert caution("") == ""
+
+
+def test_weights_to_start_from_are_told_by_their_hash(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
+    file = import_file(written(tmp_path / "start.safetensors", "dropout_unet")).file
+    write_made_cohort(tmp_path / "prepared", GLIOMA, folds=(("a",), ("b",)))
+    config = method_named("dropout_unet").config.sized("tiny").model_dump_json()
+    settings = (f"config={config}", "patch=[16,16,16]", "window.stride=4", "window.size=[48,48,48]", "validation=0")
+    words = [*("train", "dropout_unet", "--data", tmp_path / "prepared", "--steps", 1, "--init", "start")]
+    words += [word for setting in settings for word in ("--set", setting)]
+    done = run(*words, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    done = run(*words, "--out", tmp_path / "again")
+    assert done.code == 2 and "SHA-256 is" in done.err and len(done.err.splitlines()) == 1
+    assert not (tmp_path / "again" / "weights.safetensors").exists()

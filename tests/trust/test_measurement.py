@@ -76,6 +76,8 @@ def test_each_case_goes_to_who_was_not_trained_on_it(prepared: Path, runs: list[
 def test_of_another_cohort_all_new_cases_are_asked_about(prepared: Path, tmp_path: Path) -> None:
     model = made_model(tmp_path, "foreign", cohort={"name": "another"}, fold=1, cases=("a",))
     assert [n for _, n in names(assigned([model], prepared))] == ["b", "c", "d", "e", "f"]
+    model = made_model(tmp_path, "namesake", fold=1, cases=("g", "h", "i"))  # Its cohort is called as this one.
+    assert [n for _, n in names(assigned([model], prepared))] == [n for fold in FOLDS for n in fold]
 
 
 def test_what_cannot_be_measured_is_refused(prepared: Path, runs: list[Model], tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_with_everything_at_hand_nothing_is_alone() -> None:
 def test_of_one_missing_modality_one_is_spoken_of() -> None:
     none = dict.fromkeys(GLIOMA.region_names)
     trust = Trust(made_record(GLIOMA, "ab"), "cd")
-    for names, words in ((("FLAIR", "T1", "T2"), "It is not expected to help."), (("T1",), "None of them is expected to help.")):
+    for names, words in ((("FLAIR", "T1", "T2"), "It is not known to help."), (("T1",), "None of them is known to help.")):
         assert Statement(trust, GLIOMA.modalities.subset(names), {}, none).advice().endswith(f"the mask is less certain. {words}")
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from anymri.cli.weights import weights_list
 from anymri.domain.task import GLIOMA
 from anymri.engine.model import WeightsHeader, write_weights
 from anymri.engine.run import Window
 from anymri.errors import WeightsError
 from anymri.methods import method_named
 from anymri.trust.record import beside, write_trust
-from anymri.weights import import_file, load_model, load_trust
+from anymri.weights import import_file, load_model, load_trust, named
 
 from ..trust.made import made_record
 
@@ -68,3 +70,25 @@ def test_a_manifest_that_names_another_task_is_refused(weights: Path, tmp_path: 
         load_model("mine")
     assert "\n" not in str(e.value)
     load_model(weights)  # Of a file by its path nothing is listed.
+
+
+def test_a_run_folder_of_the_same_name_is_not_passed_over(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_file(weights)
+    (tmp_path / "here" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert named("mine").sha256  # An empty folder holds no weights.
+    shutil.copyfile(weights, tmp_path / "here" / "mine" / "weights.safetensors")
+    with pytest.raises(WeightsError, match=r"'mine' is the name of weights in .* and of what lies here; give ./mine for what"):
+        named("mine")
+    assert named("./mine").file == Path("mine/weights.safetensors") and not named("./mine").sha256
+
+
+def test_imported_weights_whose_file_is_gone_stop_no_others(weights: Path, tmp_path: Path, capsys) -> None:
+    file = import_file(weights).file
+    file.unlink()
+    with pytest.raises(WeightsError, match=r"mine.safetensors: not found, though .*manifest.json names it; import 'mine' again"):
+        named("mine")
+    assert load_model().sha256 == named(None).sha256
+    weights_list()
+    assert "missing" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mine "))
+    assert import_file(weights).file == file == named("mine").file

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from anymri.cli.options import Data, Device, Out, progress_bar
-from anymri.errors import UsageError
+from anymri.errors import UsageError, one_line
 
 _ENDING = ".trust.json"
 
@@ -37,6 +38,12 @@ def calibrate(
         raise UsageError(f"--out {out}: expected a file that ends in {_ENDING}, named as the weights that it will lie beside")
     models, others = [load_model(name) for name in weights], [load_model(name) for name in also or []]
     pairs = assigned(models, data, fold=fold)
+    for other in others:
+        for what in ("budget", "cohort", "material"):
+            one, theirs = (getattr(m.header.training, what) for m in (other, models[0]))
+            if one != theirs:
+                said = f"'{other.header.name}' was trained with {what} {one or 'none'}, what is measured with {theirs or 'none'}"
+                print(one_line(f"note: {said}: how far it is to be trusted may differ"), file=sys.stderr)
     parts = out.with_name(f".{out.name}.parts")
     with progress_bar("asking", len(pairs)) as advance:
         record = measure(
@@ -48,9 +55,12 @@ def calibrate(
         _print(region, measured.checks, measured.belief.empty)
     print(f"{record.cases} cases of {record.cohort}, each by what the others taught; trust in {out}")
     print(f"SHA-256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
-    places = [beside(named(name).file) for name in [*weights, *(also or [])]]
-    if elsewhere := [str(p) for p in places if p.resolve() != out.resolve()]:
-        print(f"it is used where it lies beside the weights: copy it to {', '.join(elsewhere)}")
+    places = [line for name in [*weights, *(also or [])] if beside((line := named(name)).file).resolve() != out.resolve()]
+    if free := [str(beside(line.file)) for line in places if not line.trust]:
+        print(f"it is used where it lies beside the weights: copy it to {', '.join(free)}")
+    for line in places:
+        if line.trust:
+            print(f"{line.name} has a trust file that is told by its hash; to use this one, put it beside a copy of {line.file}")
 
 
 def _print(region: str, checks: Any, empty: Any) -> None:

@@ -75,17 +75,20 @@ def _of_weights(loaded: Model, data: Path, out: Path, how: tuple[Any, int | None
     """Return the scores of weights, and what must be known to read them."""
     from anymri.engine.evaluation import evaluate as evaluate_model
     from anymri.engine.inference import device_named
+    from anymri.engine.parts import left_out_by
     from anymri.nn.processor import keep_memory
     from anymri.volumes.store import case_folder, read_cohort
 
     keep_memory()
     rules, fold, device = how
-    record, split = read_cohort(data)
+    _, split = read_cohort(data)
     trained = loaded.header.training
-    left_out = trained.fold if record.name == trained.cohort.get("name") else None
+    left_out = left_out_by(trained.cases, trained.fold, split) if fold is None else None
     cases = _cases(split, left_out if fold is None else fold)
     seen = [n for n in cases if n in trained.cases]
     notes = [f"scored as {loaded.called}: not the settings that these weights were trained with"] if loaded.changed else []
+    if left_out is not None:
+        notes.append(f"fold {left_out} is scored, which these weights left out of their training; --fold scores another")
     if not trained.cases:
         notes.append("these weights do not say which cases they were trained on; the scores may be of some of them")
     elif fold is None and 0 < len(seen) < len(cases):

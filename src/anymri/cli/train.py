@@ -56,10 +56,11 @@ def train(
     keep_memory()
     if resume and name is None and again is None:
         again = out
-    start = str(named(init).file) if init else None
+    start = named(init) if init else None
     repeats = again is not None and again != out
     maps = str(material) if material else None
-    chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "init": start, "material": maps}
+    chosen = {"fold": fold, "steps": steps, "minutes": minutes, "seed": seed, "material": maps}
+    chosen |= {"init": str(start.file), "init_sha256": start.sha256 or None} if start else {}
     run = _run(name, again, chosen, settings or [], repeats=repeats)
     if not isinstance(run, Run):
         _train_all(with_cases(run, data, allow_missing), data, out, resume=resume, device=device)

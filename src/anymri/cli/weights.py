@@ -17,9 +17,8 @@ def weights_list() -> None:
     from anymri.weights import known
 
     for line in known():
-        print(
-            f"{line.name:<24}{line.task:<12}{line.file.stat().st_size / 1e6:6.1f} MB  {'default' if line.default else ''}".rstrip()
-        )
+        size = f"{line.file.stat().st_size / 1e6:6.1f} MB" if line.file.is_file() else "  missing"
+        print(f"{line.name:<24}{line.task:<12}{size}  {'default' if line.default else ''}".rstrip())
         if line.caution:
             print(f"  note: {line.caution}")
 

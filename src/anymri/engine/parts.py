@@ -46,6 +46,24 @@ def missing_cases(run: Run, split: Split) -> tuple[str, ...]:
     return tuple(n for n in run.cases.all if n not in there) if run.cases is not None else ()
 
 
+def left_out_by(trained: Collection[str], fold: int | None, split: Split) -> int | None:
+    """Return the fold of a cohort that weights left out of their training; None if they were not trained on this cohort.
+
+    Cohorts are often called alike. It is the same one if it has every case that they were trained on, and they were trained on
+    every other fold of it.
+
+    Args:
+        trained: Names of those cases.
+        fold: The one that they left out of theirs, if any.
+        split: Folds of the cohort.
+    """
+    if not trained or fold is None or fold >= len(split.folds):
+        return None
+    there = {n for names in (*split.folds, split.train_only) for n in names}
+    others = {n for k, names in enumerate(split.folds) if k != fold for n in names}
+    return fold if others.issubset(trained) and there.issuperset(trained) else None
+
+
 def without_missing(parts: Parts, missing: Collection[str]) -> Parts:
     """Return the parts with what is missing taken out."""
     return Parts(**{part: tuple(n for n in names if n not in missing) for part, names in parts.model_dump().items()})

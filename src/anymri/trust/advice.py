@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from anymri.domain.modality import ModalitySet
 from anymri.trust.counts import Array, Floats
 from anymri.trust.expectation import quantiles
 
-LEAST_GAIN = 0.01  # Of Dice. Nothing below it is called help.
+LEAST_GAIN = 0.01  # Of Dice. Nothing below it is called help,
+_ERRORS = 2.0  # nor what is within so many standard errors of nothing.
 _LEAST_CASES = 3  # From fewer nothing is said of a step.
 
 
@@ -29,6 +31,7 @@ class Gain(BaseModel):
         mean: Over the cases.
         low: Most often not less.
         high: Most often not more.
+        error: Standard error of the mean; None in files of before, where it was not kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -36,6 +39,12 @@ class Gain(BaseModel):
     mean: float
     low: float
     high: float
+    error: float | None = None
+
+    @property
+    def helps(self) -> bool:
+        """Whether it is enough, and sure enough, to be called help."""
+        return self.mean >= LEAST_GAIN and self.mean >= _ERRORS * (self.error or 0.0)
 
 
 Gains = dict[str, dict[str, Gain]]  # Subset → missing modality → gain.
@@ -78,11 +87,11 @@ def fitted(dice_CS: Array, subsets: Sequence[str], modalities: ModalitySet, *, e
         if len(column) < _LEAST_CASES:
             continue
         low, high = quantiles(column, len(column))
-        gains.setdefault(subsets[step.without], {})[step.modality] = Gain(mean=float(column.mean()), low=low, high=high)
+        mean, error = float(column.mean()), float(column.std(ddof=1) / np.sqrt(len(column)))
+        gains.setdefault(subsets[step.without], {})[step.modality] = Gain(mean=mean, low=low, high=high, error=error)
     return gains
 
 
 def most_helpful(gains: Mapping[str, Gain]) -> tuple[str, Gain] | None:
-    """Return the modality with the highest mean gain; None if nothing is missing or none helps."""
-    best = max(gains.items(), key=lambda pair: pair[1].mean, default=None)
-    return best if best is not None and best[1].mean >= LEAST_GAIN else None
+    """Return the modality with the highest mean gain among those that help; None if nothing is missing or none is known to help."""
+    return max(((name, gain) for name, gain in gains.items() if gain.helps), key=lambda pair: pair[1].mean, default=None)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from anymri.engine.model import Model
+from anymri.engine.parts import left_out_by
 from anymri.errors import UsageError
 from anymri.trust.checks import checked
 from anymri.trust.expectation import LEVEL
@@ -39,7 +40,7 @@ def assigned(models: Sequence[Model], prepared: Path, *, fold: int | None = None
         UsageError: If the models do not belong together, do not say what they were trained on, or were trained on these cases.
         CaseError: If a case is incomplete.
     """
-    record, split = read_cohort(prepared)
+    _, split = read_cohort(prepared)
     for model in models[1:]:
         if odd := _difference(model, models[0]):
             raise UsageError(f"{odd}; give folds of one method, trained in one way")
@@ -48,7 +49,7 @@ def assigned(models: Sequence[Model], prepared: Path, *, fold: int | None = None
         name, trained = model.header.name, model.header.training
         if not trained.cases:
             raise UsageError(f"weights '{name}' do not say which cases they were trained on; give weights of 'anymri train'")
-        left_out = fold if fold is not None else trained.fold if trained.cohort.get("name") == record.name else None
+        left_out = fold if fold is not None else left_out_by(trained.cases, trained.fold, split)
         names = split.test(left_out) if left_out is not None else [n for part in split.folds for n in part]
         seen = [n for n in names if n in trained.cases]
         if left_out is not None and seen:

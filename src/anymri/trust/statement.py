@@ -90,7 +90,7 @@ class Statement:
         what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
         missing = list(self.subset.missing)
         none = "It is not" if len(missing) == 1 else "None of them is"
-        found = f" Most would be gained by {what}." if what else f" {none} expected to help." if self.helpful else ""
+        found = f" Most would be gained by {what}." if what else f" {none} known to help." if self.helpful else ""
         return f"Without {_listed(missing)} the mask is less certain.{found}"
 
     def cautions(self) -> dict[str, Any]:

@@ -84,25 +84,32 @@ def _lines(manifest: Path) -> list[dict[str, Any]]:
 def _line(content: dict[str, Any], manifest: Path) -> Known:
     file = manifest.parent / content["file"]
     holds, trust = (found if isinstance(found := content.get(key), str) else "" for key in ("holds", "trust"))
-    known_as = Known(content["name"], file, content["sha256"], content["task"], content.get("default") is True, holds, trust)
-    if not known_as.file.is_file():
-        raise WeightsError(f"{known_as.file}: not found, though {manifest} names it; import the weights again")
-    return known_as
+    return Known(content["name"], file, content["sha256"], content["task"], content.get("default") is True, holds, trust)
 
 
 def named(name: str | Path | None) -> Known:
     """Return weights by name, by path of a file or of a run folder, or the default ones.
 
     Raises:
-        WeightsError: If there are none.
+        WeightsError: If there are none, their file is gone, or what lies here has the name of others.
     """
     lines = known()
+    path = Path(name or "") / "weights.safetensors" if Path(name or "").is_dir() else Path(name or "")
     for line in lines:
-        if line.default if name is None else str(name) == line.name:
-            return line
+        if not (line.default if name is None else str(name) == line.name):
+            continue
+        if name is not None and path.is_file():
+            raise WeightsError(
+                f"'{name}' is the name of weights in {line.file.parent} and of what lies here; give ./{name} for what lies here, "
+                f"or {line.file} for the others"
+            )
+        if not line.file.is_file():
+            raise WeightsError(
+                f"{line.file}: not found, though {line.file.with_name('manifest.json')} names it; import '{line.name}' again"
+            )
+        return line
     if name is None:
         raise WeightsError("no weights come with this installation; name a .safetensors file")
-    path = Path(name) / "weights.safetensors" if Path(name).is_dir() else Path(name)
     if not path.is_file():
         known_names = ", ".join(w.name for w in lines) or "(none is installed)"
         raise WeightsError(f"weights '{name}' are neither a file nor a run folder nor one of {known_names}")
