@@ -238,6 +238,16 @@ def _shown(estimate: Estimate) -> str:
     return value if np.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
+def _left(table: ScoreTable, subsets: Sequence[str], regions: Sequence[str]) -> list[tuple[str, str]]:
+    """Return mean Dice per region of each subset, of what is left of undisturbed images."""
+    found = []
+    for subset in subsets:
+        rows = [row for row in table if row.subset == subset and row.metric == DICE]
+        means = [[row.value for row in rows if row.region == region] for region in regions]
+        found.append((subset, " / ".join(f"{100 * float(np.mean(m)):.1f}" if m else "–" for m in means)))
+    return found
+
+
 def summary(
     settings: Settings, cases: Sequence[str], chosen: Sequence[Disturbance], regions: Sequence[str], *, out: Path
 ) -> tuple[list[TextTable], list[str]]:
@@ -250,6 +260,14 @@ def summary(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
     ]
     for disturbance in chosen:
+        if (beside := BESIDE.get(disturbance.name)) is not None:
+            notes.append(
+                f"{disturbance.title}: what is left is scored, and the difference is to the undisturbed images scored there"
+            )
+            notes += [
+                f"… {title}: Dice of these {' / '.join(regions)} {means}"
+                for title, means in _left(tables[beside], settings.subsets, regions)
+            ]
         refused = [p for n in cases if (p := out / "cases" / n / f"{disturbance.name}.txt").is_file()]
         if refused:
             notes.append(

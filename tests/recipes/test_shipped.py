@@ -1,4 +1,4 @@
-"""The trainings of the shipped weights and of the baseline beside them."""
+"""The trainings of ``ccsd-base``, of the same at size ``small``, and of the baseline beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How ``ccsd-base`` is trained, the same at size ``small``, and the baseline beside them."""
+"""How ``ccsd-base`` is trained, the same at size ``small``, and the baseline beside them.
+
+``ccsd-small`` is from before these recipes: its card says how it was trained.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from anymri.engine.run import Run, Window, checked_run
 from anymri.methods.dropout_unet import DropoutUNetConfig
 from anymri.methods.method import Size
 
-# One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a seventh of the
+# One patch a step, so that a processor makes as many steps as it can; most of them on coarse patches, which take a sixth of the
 # time. No case is taken out to choose a checkpoint by: validation scores of earlier trainings rose to the end.
 _SETTINGS: dict[str, Any] = {
     "batch": 1,
