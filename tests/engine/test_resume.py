@@ -152,3 +152,16 @@ def test_resuming_without_a_checkpoint_starts_afresh(tmp_path: Path) -> None:
     whole = trained(run, tmp_path / "whole")
     again = fit(run, PATIENTS, RunFolder(tmp_path / "again"), resume=True, device=CPU)
     assert all(torch.equal(v, whole.method[k]) for k, v in again.state_dict().items())
+
+
+def test_a_coarse_start_that_an_earlier_version_counted_is_not_gone_on_with(tmp_path: Path) -> None:
+    run, folder = short_run("duel", steps=8, checkpoint_minutes=0, coarse=0.2), RunFolder(tmp_path)
+    trained(run, tmp_path)
+    for facts in folder.checkpoints.glob("*/facts.json"):
+        content = json.loads(facts.read_text())
+        assert content.pop("work") > 0 and content.pop("facts_sha256")
+        facts.write_text(json.dumps(content))
+    with pytest.raises(
+        TrainingError, match="of an earlier version, which spread a coarse start over the steps otherwise; start an"
+    ):
+        fit(run, PATIENTS, folder, resume=True, device=CPU)

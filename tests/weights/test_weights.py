@@ -83,6 +83,15 @@ def test_a_run_folder_of_the_same_name_is_not_passed_over(weights: Path, tmp_pat
     assert named("./mine").file == Path("mine/weights.safetensors") and not named("./mine").sha256
 
 
+def test_weights_of_the_package_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
+    copy = tmp_path / "copy.safetensors"
+    shutil.copyfile(named("ccsd-small").file, copy)
+    with pytest.raises(WeightsError, match="copy.safetensors: these weights come with the package; say --weights ccsd-small"):
+        import_file(copy)
+    assert not (tmp_path / "imported").exists()
+
+
 def test_imported_weights_whose_file_is_gone_stop_no_others(weights: Path, tmp_path: Path, capsys) -> None:
     file = import_file(weights).file
     file.unlink()

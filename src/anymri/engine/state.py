@@ -21,7 +21,7 @@ from anymri.engine.distributed import processes
 from anymri.engine.divergence import Course
 from anymri.engine.logs import check_there, warn
 from anymri.engine.run import Run, RunFolder
-from anymri.errors import OutputError
+from anymri.errors import OutputError, TrainingError
 from anymri.methods.method import Adam, Method
 
 COARSE_WORK = 1 / 8  # A patch of voxels of twice the edge has an eighth of them.
@@ -158,12 +158,17 @@ def resumed(state: State, run: Run, folder: RunFolder) -> State:
     """Return the state of the newest checkpoint that can be read; the given one if there is none.
 
     Raises:
-        TrainingError: If there are checkpoints and none can be read.
+        TrainingError: If there are checkpoints and none can be read, or they count a coarse start as earlier versions did.
     """
     found = read_newest(folder.checkpoints)
     if found is None:
         return state
     tensors, facts, spoilt = found
+    if run.coarse and run.steps and "work" not in facts:
+        raise TrainingError(
+            f"{folder.checkpoints}: of an earlier version, which spread a coarse start over the steps otherwise; start anew in "
+            "another folder"
+        )
     for line in spoilt if processes().leads else ():
         warn(folder, line)
     state = entered(state, run, _place_of(facts))
@@ -175,7 +180,7 @@ def resumed(state: State, run: Run, folder: RunFolder) -> State:
 
 def _place_of(facts: Mapping[str, Any]) -> Place:
     known = {f.name: facts[f.name] for f in fields(Place) if f.name in facts}
-    known.setdefault("work", float(known.get("step", 0)))  # Checkpoints of before: every step counted alike.
+    known.setdefault("work", float(known.get("step", 0)))  # Checkpoints of before, without a coarse start.
     course = dict(known.get("course", {}))
     course["recent"] = tuple(course.get("recent", ()))
     return Place(**{**known, "kept": tuple(known.get("kept", ())), "course": Course(**course)})

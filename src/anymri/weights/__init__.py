@@ -170,12 +170,14 @@ def import_file(path: Path) -> Known:
     If there is none, the one of an earlier import goes: what is said of the weights is what came with them.
 
     Raises:
-        WeightsError: If the file cannot be trusted, or other weights have that name.
+        WeightsError: If the file cannot be trusted, comes with the package, or other weights have that name.
         OutputError: If the folder cannot be written.
     """
     model = read_model(path)
     measured = read_trust(beside(path), weights=model.sha256) if beside(path).exists() else None
     name, folder = model.header.name, imported_folder()
+    if any(line.file == FOLDER / line.file.name and line.sha256 == model.sha256 for line in known()):
+        raise WeightsError(f"{path}: these weights come with the package; say --weights {name}")
     if any(line.name == name and line.sha256 != model.sha256 for line in known()):
         raise WeightsError(f"{path}: other weights are called '{name}' already; train under another folder name or remove those")
     holds = method_named(model.header.method).config.holds
