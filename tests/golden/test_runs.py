@@ -6,6 +6,10 @@ elsewhere to one part in ten thousand, since kernels add up in another order the
 Written anew, after a change that is meant to change numbers, by
 
     ANYMRI_GOLDEN=write python -m pytest tests/golden
+
+Training carries rounding on, and where a choice hangs on it (which nodes of a graph look at each other, which side of a kink) five
+steps are enough to part two processors by more. Then the code of before, which is known to be right, tells what this one computes:
+ANYMRI_GOLDEN=add, on a checkout of the commit that wrote the file, keeps its digits beside the others.
 """
 
 from __future__ import annotations
@@ -56,15 +60,16 @@ def test_a_run_computes_what_it_did(method: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("anymri.engine.training.LOG_EVERY", 1)
     found: dict[str, Any] = {"machine": machine(), "numbers": computed(method, RunFolder(tmp_path))}
     file = FOLDER / f"{method}.json"
-    if os.environ.get("ANYMRI_GOLDEN") == "write":
-        file.write_text(json.dumps(found, indent=1) + "\n")
-    golden = json.loads(file.read_text())
-    if golden["machine"] == found["machine"]:
+    goldens: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    if how := os.environ.get("ANYMRI_GOLDEN"):
+        goldens = [*(goldens if how == "add" else []), found]
+        file.write_text(json.dumps(goldens, indent=1) + "\n")
+    own = [golden for golden in goldens if golden["machine"] == found["machine"]]
+    for golden in own:
         assert [{k: repr(v) for k, v in line.items()} for line in found["numbers"]] == [
             {k: repr(v) for k, v in line.items()} for line in golden["numbers"]
         ]
-        return
-    assert len(found["numbers"]) == len(golden["numbers"])
-    for step, (now, then) in enumerate(zip(found["numbers"], golden["numbers"], strict=True)):
-        # The first step has nothing but its own rounding; what follows carries it on.
-        assert now == pytest.approx(then, rel=1e-5 if step == 0 else 1e-4, abs=1e-6)
+    # The first step has nothing but its own rounding; what follows carries it on. Of several machines the nearest counts.
+    (first, *_), rest = found["numbers"], found["numbers"][1:]
+    assert goldens and all(first == pytest.approx(golden["numbers"][0], rel=1e-5, abs=1e-6) for golden in goldens)
+    assert any(rest == [pytest.approx(then, rel=1e-4, abs=1e-6) for then in golden["numbers"][1:]] for golden in goldens)
