@@ -16,7 +16,7 @@ from anymri.engine.run import Window
 from anymri.errors import WeightsError
 from anymri.methods import method_named
 from anymri.trust.record import beside, write_trust
-from anymri.weights import import_file, load_model, load_trust, named
+from anymri.weights import import_file, known, load_model, load_trust, named, verify
 
 from ..trust.made import made_record
 
@@ -80,6 +80,7 @@ def test_a_run_folder_of_the_same_name_is_not_passed_over(weights: Path, tmp_pat
     shutil.copyfile(weights, tmp_path / "here" / "mine" / "weights.safetensors")
     with pytest.raises(WeightsError, match=r"'mine' is the name of weights in .* and of what lies here; give ./mine for what"):
         named("mine")
+    verify(next(line for line in known() if line.name == "mine"))
     assert named("./mine").file == Path("mine/weights.safetensors") and not named("./mine").sha256
 
 

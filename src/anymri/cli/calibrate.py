@@ -38,11 +38,11 @@ def calibrate(
         raise UsageError(f"--out {out}: expected a file that ends in {_ENDING}, named as the weights that it will lie beside")
     models, others = [load_model(name) for name in weights], [load_model(name) for name in also or []]
     pairs = assigned(models, data, fold=fold)
+    asked = _circumstances(models[0])
     for other in others:
-        for what in ("budget", "cohort", "material"):
-            one, theirs = (getattr(m.header.training, what) for m in (other, models[0]))
-            if one != theirs:
-                said = f"'{other.header.name}' was trained with {what} {one or 'none'}, what is measured with {theirs or 'none'}"
+        for what, value in _circumstances(other).items():
+            if value != asked[what]:
+                said = f"'{other.header.name}' was trained with {what} {value}, what is measured with {asked[what]}"
                 print(one_line(f"note: {said}: how far it is to be trusted may differ"), file=sys.stderr)
     parts = out.with_name(f".{out.name}.parts")
     with progress_bar("asking", len(pairs)) as advance:
@@ -61,6 +61,13 @@ def calibrate(
     for line in places:
         if line.trust:
             print(f"{line.name} has a trust file that is told by its hash; to use this one, put it beside a copy of {line.file}")
+
+
+def _circumstances(model: Any) -> dict[str, str]:
+    """Return in what trainings of one method and configuration may still differ."""
+    training = model.header.training
+    cohort, material = training.cohort.get("name"), training.material.get("sha256")
+    return {"budget": training.budget or "unknown", "cohort": cohort or "unknown", "material": material or "none"}
 
 
 def _print(region: str, checks: Any, empty: Any) -> None:

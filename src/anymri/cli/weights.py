@@ -34,10 +34,10 @@ def weights_where(name: Annotated[str, typer.Argument(help="Name of weights.")])
 @weights_app.command("verify")
 def weights_verify() -> None:
     """Check every file against its hash."""
-    from anymri.weights import known, load_model, load_trust
+    from anymri.weights import known, verify
 
     for line in known():
-        load_trust(line.name, load_model(line.name))
+        verify(line)
         print(f"{line.name}: {line.sha256} as it should be")
 
 

@@ -122,7 +122,15 @@ def load_model(name: str | Path | None = None) -> Model:
     Raises:
         WeightsError: If there are none of that name, the file cannot be trusted, or it is for another task than it is listed for.
     """
-    line = named(name)
+    return model_of(named(name))
+
+
+def model_of(line: Known) -> Model:
+    """Return the model of weights that were found.
+
+    Raises:
+        WeightsError: As ``load_model``.
+    """
     model = read_model(line.file, sha256=line.sha256 or None)
     if line.task and line.task != model.header.task:
         raise WeightsError(
@@ -145,6 +153,15 @@ def load_trust(name: str | Path | None, model: Model) -> Trust | None:
         WeightsError: If there is a trust file and it is damaged, was changed, or belongs to other weights.
     """
     return _trust(named(name), model.sha256) or trust_of(model)
+
+
+def verify(line: Known) -> None:
+    """Check weights and their trust file against their hashes, whatever else has their name where one stands.
+
+    Raises:
+        WeightsError: If one is missing, damaged, was changed, or does not belong to the other.
+    """
+    _trust(line, model_of(line).sha256)
 
 
 def trust_of(model: Model) -> Trust | None:
@@ -176,7 +193,7 @@ def import_file(path: Path) -> Known:
     model = read_model(path)
     measured = read_trust(beside(path), weights=model.sha256) if beside(path).exists() else None
     name, folder = model.header.name, imported_folder()
-    if any(line.file == FOLDER / line.file.name and line.sha256 == model.sha256 for line in known()):
+    if any(line.file.parent == FOLDER and line.sha256 == model.sha256 for line in known()):
         raise WeightsError(f"{path}: these weights come with the package; say --weights {name}")
     if any(line.name == name and line.sha256 != model.sha256 for line in known()):
         raise WeightsError(f"{path}: other weights are called '{name}' already; train under another folder name or remove those")
