@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from anymri.errors import UsageError
+from anymri.trust.advice import LEAST_GAIN
 from anymri.trust.checks import Said, checked, said_of
 from anymri.trust.counts import BAND, TRUE, TRUE_BAND
 from anymri.trust.fitting import Sample, fitted, samples
@@ -32,7 +35,7 @@ def same(a: Said, b: Said) -> bool:
     return (
         a.calibrations == b.calibrations
         and a.expected == b.expected
-        and all(np.array_equal(x, y) for x, y in ((a.by_modalities, b.by_modalities), (a.gains, b.gains)))
+        and all(np.array_equal(x, y) for x, y in ((a.by_modalities, b.by_modalities), (a.gains, b.gains), (a.helps, b.helps)))
         and np.array_equal(a.gains_by_patient, b.gains_by_patient)
     )
 
@@ -68,6 +71,30 @@ def test_what_is_so_is_found_and_held() -> None:
     assert always["M2"].best == always["M2"].advised_best == always["M0"].advised_best == 1.0 and always["M0"].best == 0.0
     # Where M1 is missing and so is M0 it gains most, where M2 is missing it does not.
     assert always["M1"].best == 0.5 and always["M1"].advised_best == 1.0
+
+
+def test_advice_that_the_output_would_not_give_is_not_counted() -> None:
+    whole = sample(8)
+    assert checked(whole).advice is not None and checked(whole).advice.unnamed == 0
+    # From M0 both others gain next to nothing now: no output names one.
+    near = whole.dice_CS.copy()
+    of = [whole.subsets.index(name) for name in ("M0", "M0+M1", "M0+M2")]
+    near[:, of[1:]] = near[:, of[:1]] + [0.005, 0.008]
+    quiet = checked(replace(whole, dice_CS=near)).advice
+    assert quiet is not None and quiet.choices == 8 * 2 and quiet.unnamed == 8
+    gains = near - near[:, of[:1]]
+    assert np.all(gains[:, of[1:]] < LEAST_GAIN) and quiet.gain > 10 * gains[:, of[1:]].max()
+
+
+def test_advice_that_is_too_unsure_is_not_counted_either() -> None:
+    whole = sample(8)
+    spread = whole.dice_CS.copy()
+    of = [whole.subsets.index(name) for name in ("M0", "M0+M1", "M0+M2")]
+    swing = np.where(np.arange(8) % 2, 0.3, -0.25)[:, None]  # A mean gain of 0.025 with a standard error of 0.1.
+    spread[:, of[:1]] = 0.5
+    spread[:, of[1:]] = 0.5 + swing
+    advice = checked(replace(whole, dice_CS=spread)).advice
+    assert advice is not None and advice.choices == 8 * 2 and advice.unnamed == 8
 
 
 def test_warnings_are_checked_against_what_was_reached() -> None:

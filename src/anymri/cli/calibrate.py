@@ -97,8 +97,9 @@ def _print(region: str, checks: Any, empty: Any) -> None:
         )
     if advice is not None:
         print(
-            f"{space}  advice: best in {advice.best:.0%} of {advice.choices} choices, gains {advice.gain:.3f} of "
-            f"{advice.possible:.3f} possible; always "
+            f"{space}  advice: best in {advice.best:.0%} of {advice.choices} choices"
+            + (f" ({advice.unnamed} more where none is named)" if advice.unnamed else "")
+            + f", gains {advice.gain:.3f} of {advice.possible:.3f} possible; always "
             + ", ".join(
                 f"{name} {a.gain:.3f} and best in {a.best:.0%} (advice there {a.advised:.3f}, {a.advised_best:.0%})"
                 for name, a in advice.always.items()

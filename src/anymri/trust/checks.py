@@ -97,7 +97,7 @@ class Always(_Figures):
 
 
 class AdviceCheck(_Figures):
-    """What came of the advice wherever at least two modalities were missing and the mask was not empty.
+    """What came of the advice wherever at least two modalities were missing, the mask was not empty, and one was named.
 
     Attributes:
         choices: Cases times subsets.
@@ -109,6 +109,8 @@ class AdviceCheck(_Figures):
         by_patient: Mean gain of a choice that looks at the model's uncertainty as well.
         by_patient_error: Standard error, over cases, of the difference between that and the advice.
         coverage: Share of all gains that lay in their range.
+        unnamed: Choices beside these where none was known to help, so that none was named; None in files of before, in which the
+            highest mean gain counts as advice there, too.
     """
 
     choices: int
@@ -120,6 +122,7 @@ class AdviceCheck(_Figures):
     by_patient: float
     by_patient_error: float
     coverage: float
+    unnamed: int | None = None
 
 
 class Checks(_Figures):
@@ -147,6 +150,7 @@ class Said:
         expected: Subset by subset; None where the mask is empty or too little was seen.
         by_modalities: The middle of what would be expected without a look at the patient, (S,).
         gains: Step by step: mean, low, high, (steps, 3); NaN where too little was seen.
+        helps: Whether the step may be advised, (steps,).
         gains_by_patient: What is expected of each step in this patient, (steps,).
     """
 
@@ -154,6 +158,7 @@ class Said:
     expected: tuple[Expected | None, ...]
     by_modalities: Floats
     gains: Floats
+    helps: Array
     gains_by_patient: Floats
 
 
@@ -172,6 +177,7 @@ def said_of(sample: Sample, case: int) -> Said:
         expected=tuple(expected),
         by_modalities=_by_modalities(rest),
         gains=gains,
+        helps=np.array([c is not None and c.helps for c in cells], bool),
         gains_by_patient=gains[:, 0] + _by_patient(rest, walk, soft),
     )
 
@@ -280,10 +286,11 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
         return None
     gains, told = advice.gained(sample.dice_CS, walk), np.stack([s.gains for s in said])
     known = np.isfinite(told[:, :, 0]) & ~sample.empty_CS[:, [step.without for step in walk]]
-    counted = np.stack([known[:, of].any(1) for of in choices], 1)
+    helps = known & np.stack([s.helps for s in said])
+    there, counted = (np.stack([flags[:, of].any(1) for of in choices], 1) for flags in (known, helps))
     if counted.any(1).sum() < 2:
         return None
-    chosen = _chosen(told[:, :, 0], choices)
+    chosen = _chosen(np.where(helps, told[:, :, 0], np.nan), choices)
     other = _chosen(np.stack([s.gains_by_patient for s in said]), choices)
     reached, otherwise = np.take_along_axis(gains, chosen, 1), np.take_along_axis(gains, other, 1)
     possible = np.stack([gains[:, of].max(1) for of in choices], 1)
@@ -291,10 +298,9 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
     always: dict[str, Always] = {}
     for name in sample.modalities.names:
         of = [(n, k) for n, steps in enumerate(choices) for k in steps if walk[k].modality == name]
-        there = counted[:, [n for n, _ in of]]
-        if there.any():
-            places = [n for n, _ in of]
-            own, instead, most = (x[there] for x in (gains[:, [k for _, k in of]], reached[:, places], possible[:, places]))
+        places = [n for n, _ in of]
+        if (where := counted[:, places]).any():
+            own, instead, most = (x[where] for x in (gains[:, [k for _, k in of]], reached[:, places], possible[:, places]))
             always[name] = Always(
                 gain=float(own.mean()),
                 advised=float(instead.mean()),
@@ -312,6 +318,7 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
         by_patient=float(otherwise[counted].mean()),
         by_patient_error=float(differences.std(ddof=1) / np.sqrt(len(differences))),
         coverage=float(((told[:, :, 1] <= gains) & (gains <= told[:, :, 2]))[known].mean()),
+        unnamed=int((there & ~counted).sum()),
     )
 
 
