@@ -20,7 +20,7 @@ from measuring import described
 
 HERE = Path(__file__).parent
 PARTS = {"run", "reference", "measuring", "disturbances"}
-CHECKS = {"robustness", "presence_gate"}  # They need real cases, and long.
+CHECKS = {"robustness", "presence_gate", "thresholds"}  # They need real cases, and long.
 
 
 def scripts() -> list[str]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from anymri.errors import UsageError
-from anymri.trust.advice import LEAST_GAIN
 from anymri.trust.checks import Said, checked, said_of
 from anymri.trust.counts import BAND, TRUE, TRUE_BAND
 from anymri.trust.fitting import Sample, fitted, samples
@@ -82,8 +81,8 @@ def test_advice_that_the_output_would_not_give_is_not_counted() -> None:
     near[:, of[1:]] = near[:, of[:1]] + [0.005, 0.008]
     quiet = checked(replace(whole, dice_CS=near)).advice
     assert quiet is not None and quiet.choices == 8 * 2 and quiet.unnamed == 8
-    gains = near - near[:, of[:1]]
-    assert np.all(gains[:, of[1:]] < LEAST_GAIN) and quiet.gain > 10 * gains[:, of[1:]].max()
+    m1, m2, both = (near[:, whole.subsets.index(name)] for name in ("M1", "M2", "M1+M2"))
+    assert quiet.gain == pytest.approx(np.mean([both - m1, both - m2]))
 
 
 def test_advice_that_is_too_unsure_is_not_counted_either() -> None:
@@ -95,6 +94,18 @@ def test_advice_that_is_too_unsure_is_not_counted_either() -> None:
     spread[:, of[1:]] = 0.5 + swing
     advice = checked(replace(whole, dice_CS=spread)).advice
     assert advice is not None and advice.choices == 8 * 2 and advice.unnamed == 8
+
+
+def test_a_sure_gain_is_advised_before_a_larger_one_that_may_be_chance() -> None:
+    whole = sample(8)
+    mixed = whole.dice_CS.copy()
+    alone, first, second = (whole.subsets.index(name) for name in ("M0", "M0+M1", "M0+M2"))
+    mixed[:, alone] = 0.4
+    mixed[:, first] = 0.45 + np.arange(8) * 1e-3
+    mixed[:, second] = 0.4 + np.where(np.arange(8) % 2, 0.5, -0.3)
+    advice = checked(replace(whole, dice_CS=mixed)).advice
+    assert advice is not None and advice.choices == 8 * 3 and advice.unnamed == 0
+    assert advice.always["M1"].advised == pytest.approx(advice.always["M1"].gain)
 
 
 def test_warnings_are_checked_against_what_was_reached() -> None:

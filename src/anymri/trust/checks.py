@@ -106,9 +106,9 @@ class AdviceCheck(_Figures):
         gain: Mean gain in Dice.
         possible: The same of the best choice, which nobody knows beforehand.
         always: Modality → what came of advising it always, and of the advice there.
-        by_patient: Mean gain of a choice that looks at the model's uncertainty as well.
+        by_patient: Mean gain of a choice among all steps that looks at the model's uncertainty as well.
         by_patient_error: Standard error, over cases, of the difference between that and the advice.
-        coverage: Share of all gains that lay in their range.
+        coverage: Share of all gains, named or not, that lay in their range.
         unnamed: Choices beside these where none was known to help, so that none was named; None in files of before, in which the
             highest mean gain counts as advice there, too.
     """
@@ -131,7 +131,7 @@ class Checks(_Figures):
     Attributes:
         calibration: ``raw``, ``temperature`` alone, ``fitted`` → figures.
         dice: Of the expected Dice; None where too few masks were not empty.
-        advice: Of the advice; None where there is never a choice.
+        advice: Of the advice; None where one is named in fewer than two cases.
         caution: Of the warnings; None where no Dice is expected, or where that was not measured.
     """
 
