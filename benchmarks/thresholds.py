@@ -22,13 +22,13 @@ from scipy.ndimage import uniform_filter1d
 
 from anymri.engine.inference import device_named
 from anymri.metrics.statistics import Estimate, paired_difference
-from anymri.trust.counts import BINS, EVERYWHERE, LOGITS, TRUE
+from anymri.trust.counts import EVERYWHERE, LOGITS, TRUE
 from anymri.trust.fitting import Sample, calibrated, samples
 from anymri.trust.measurement import assigned
 from anymri.trust.observation import observe
 from anymri.weights import load_model
 
-ZERO = BINS // 2  # The first bin above 0.
+ZERO = int(np.searchsorted(LOGITS, 0.0))  # The first bin above 0.
 _SMOOTHED = 41  # Bins, of 0.05 each.
 
 
@@ -41,7 +41,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     pairs = assigned([load_model(name) for name in given.weights], given.data, fold=given.fold)
-    seen = [observe(model, folder, device=device_named("auto")) for model, folder in pairs]
+    device = device_named("auto")
+    seen = [observe(model, folder, device=device) for model, folder in pairs]
     task = pairs[0][0].method.task
     print(f"{described()}\n{len(seen)} cases; gain in mean Dice over {len(seen[0].subsets)} subsets, in points")
     rows = dict(zip(task.region_names, map(gains, samples(seen, task.modalities)), strict=True))

@@ -129,16 +129,16 @@ def test_openvino_computes_in_float32_unless_asked(tmp_path: Path) -> None:
     """Left to itself it takes bfloat16 where the processor has it, which is off in the third digit."""
     openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
     file = graph_file(tiny_model(), GLIOMA.modalities.full)
-    core = openvino.Core()
-    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this processor has no bfloat16")
     model, image = tiny_model(), made_patient(GLIOMA, 0, extent=(8, 8, 8)).image.astype(np.float32)
     assert file.is_file()
     expected = logits_of(model, image, (True,) * 4)
     apart = {
         p: np.abs(logits_of(with_backend(model, "openvino", precision=p), image, (True,) * 4) - expected).max() for p in PRECISIONS
     }
-    assert apart["auto"] == apart["float32"] < 1e-4 < apart["bf16"]
+    assert apart["auto"] == apart["float32"] < 1e-4
+    # Where the processor has none, bf16 may as well be computed in float32.
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert apart["bf16"] > 1e-4
 
 
 PRECISIONS = ("auto", "float32", "bf16")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anymri.trust.counts import BINS, EVERYWHERE, INSIDE, TRUE
+from anymri.trust.counts import BINS, EVERYWHERE, LOGITS, TRUE
 from anymri.trust.fitting import Sample, samples
 
 from ..material import benchmark, task_with
@@ -24,8 +24,9 @@ def sample(cases: int = 6) -> Sample:
 def test_dice_at_nought_is_that_of_the_mask() -> None:
     whole = sample()
     counts = whole.counts_CSNK
-    mask, true = counts[:, :, EVERYWHERE, script.ZERO :].sum(-1), counts[:, :, TRUE]
-    expected = 2 * true[..., script.ZERO :].sum(-1) / (mask + true.sum(-1))
+    inside = LOGITS > 0
+    mask, true = counts[:, :, EVERYWHERE, inside].sum(-1), counts[:, :, TRUE]
+    expected = 2 * true[..., inside].sum(-1) / (mask + true.sum(-1))
     found = script.dice_by_threshold(whole)
     assert found.shape[-1] == BINS and found[..., script.ZERO] == pytest.approx(expected)
     assert found[..., 0] == pytest.approx(2 * true.sum(-1) / (counts[:, :, EVERYWHERE].sum(-1) + true.sum(-1)))
@@ -35,7 +36,6 @@ def test_logits_that_are_too_high_everywhere_are_cut_higher() -> None:
     whole = sample()
     shifted = np.roll(whole.counts_CSNK, 120, -1)  # By 6; the outermost bins are empty.
     assert not whole.counts_CSNK[..., -120:].any()
-    shifted[:, :, INSIDE] = 0
     off = replace(whole, counts_CSNK=shifted)
     least = min(estimate.value for estimate in script.gains(off).values())
     assert least > 0.02 > max(abs(estimate.value) for estimate in script.gains(whole).values())

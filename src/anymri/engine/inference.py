@@ -37,7 +37,7 @@ def device_named(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # A torch that was built without CUDA asserts.
         reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"device '{name}' cannot be used ({reason}); expected cpu, cuda or auto") from None
     return device

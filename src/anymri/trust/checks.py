@@ -287,7 +287,7 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
     gains, told = advice.gained(sample.dice_CS, walk), np.stack([s.gains for s in said])
     known = np.isfinite(told[:, :, 0]) & ~sample.empty_CS[:, [step.without for step in walk]]
     helps = known & np.stack([s.helps for s in said])
-    there, counted = (np.stack([flags[:, of].any(1) for of in choices], 1) for flags in (known, helps))
+    arisen, counted = (np.stack([flags[:, of].any(1) for of in choices], 1) for flags in (known, helps))
     if counted.any(1).sum() < 2:
         return None
     chosen = _chosen(np.where(helps, told[:, :, 0], np.nan), choices)
@@ -318,7 +318,7 @@ def _advice(sample: Sample, said: Sequence[Said]) -> AdviceCheck | None:
         by_patient=float(otherwise[counted].mean()),
         by_patient_error=float(differences.std(ddof=1) / np.sqrt(len(differences))),
         coverage=float(((told[:, :, 1] <= gains) & (gains <= told[:, :, 2]))[known].mean()),
-        unnamed=int((there & ~counted).sum()),
+        unnamed=int((arisen & ~counted).sum()),
     )
 
 
