@@ -79,9 +79,9 @@ def chosen(sample: Sample, dice_CSK: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _promised(sample: Sample, case: int, own_SK: np.ndarray) -> Iterator[float]:
-    probability = calibrated(sample.without([case])).probability(LOGITS)
-    for voxels, reached in zip(sample.counts_CSNK[case][:, EVERYWHERE], own_SK, strict=True):
-        mask, common = _and_above(voxels), _and_above(voxels * probability)
+    how = calibrated(sample.without([case]))
+    for subset, voxels, reached in zip(sample.subsets, sample.counts_CSNK[case][:, EVERYWHERE], own_SK, strict=True):
+        mask, common = _and_above(voxels), _and_above(voxels * how.of(subset).probability(LOGITS))
         yield float(reached[np.argmax(2 * common / np.maximum(mask + common[0], 1))])
 
 

@@ -43,11 +43,11 @@ def test_logits_that_are_too_high_everywhere_are_cut_higher() -> None:
 
 def test_a_threshold_knows_nothing_of_the_reference_of_its_case() -> None:
     whole = sample()
-    counts = whole.counts_CSNK.astype(float)
+    counts = whole.counts_CSNK.copy()
     dice = script.dice_by_threshold(whole)
     told = np.broadcast_to(np.arange(BINS), dice.shape).astype(float)  # In place of the Dice of case 2: which bin was chosen.
     dice_told = np.concatenate([dice[:2], told[2:3], dice[3:]])
-    counts[2, :, TRUE:] = np.nan
+    counts[2, :, TRUE:] = counts[2, :, TRUE:, ::-1]  # Another reference altogether.
     before = script.chosen(whole, dice_told)
     after = script.chosen(replace(whole, counts_CSNK=counts), dice_told)
     for way in before:

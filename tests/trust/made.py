@@ -11,7 +11,7 @@ from scipy.special import expit
 from anymri.domain.modality import subsets
 from anymri.domain.task import Task
 from anymri.trust.advice import Gain
-from anymri.trust.calibration import Calibration
+from anymri.trust.calibration import Calibrations
 from anymri.trust.checks import AdviceCheck, CalibrationCheck, Checks, DiceCheck
 from anymri.trust.counts import INSIDE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.expectation import LEVEL, Expectation
@@ -19,7 +19,7 @@ from anymri.trust.fitting import Belief, Sample
 from anymri.trust.observation import Observation
 from anymri.trust.record import Measured, TrustRecord
 
-TRUTH = Calibration(temperature=2.0, offset=-1.0)
+TRUTH = Calibrations(temperature=2.0, offset=-1.0)  # Of every subset.
 
 
 def made_observations(task: Task, cases: int = 6, *, seed: int = 0, noise: float = 0.05) -> list[Observation]:

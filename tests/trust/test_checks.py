@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from anymri.errors import UsageError
+from anymri.trust.calibration import Calibration
 from anymri.trust.checks import Said, checked, said_of
-from anymri.trust.counts import BAND, TRUE, TRUE_BAND
+from anymri.trust.counts import BAND, EVERYWHERE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.fitting import Sample, fitted, samples
 
 from ..material import task_with
@@ -57,7 +58,8 @@ def test_what_is_so_is_found_and_held() -> None:
     assert belief.calibration.offset == pytest.approx(TRUTH.offset, rel=0.02)
     before, between, after = (checks.calibration[way] for way in ("raw", "temperature", "fitted"))
     assert after.everywhere["all"] < 0.2 * before.everywhere["all"] and after.cross_entropy < between.cross_entropy
-    assert set(after.band) == {"1", "2", "3", "all"}
+    assert set(after.band) == {"1", "2", "3", "all", "each"}
+    assert checks.calibration["pooled"].cross_entropy == pytest.approx(after.cross_entropy, rel=1e-3)  # All subsets are alike here.
     assert checks.dice.correlation > 0.9 and checks.dice.mean_absolute_error < 0.7 * checks.dice.by_modalities_alone
     assert 0.5 <= checks.dice.coverage <= 1
     assert checks.advice is not None
@@ -70,6 +72,19 @@ def test_what_is_so_is_found_and_held() -> None:
     assert always["M2"].best == always["M2"].advised_best == always["M0"].advised_best == 1.0 and always["M0"].best == 0.0
     # Where M1 is missing and so is M0 it gains most, where M2 is missing it does not.
     assert always["M1"].best == 0.5 and always["M1"].advised_best == 1.0
+
+
+def test_what_a_subset_hides_of_another_shows_in_each() -> None:
+    whole = sample(8)
+    counts, odd = whole.counts_CSNK.copy(), Calibration(temperature=2.0, offset=-3.0)
+    for s in range(0, 7, 2):  # Every other subset is sure of too much.
+        counts[:, s, TRUE] = counts[:, s, EVERYWHERE] * odd.probability(LOGITS)
+        counts[:, s, TRUE_BAND] = counts[:, s, BAND] * odd.probability(LOGITS)
+    checks = checked(replace(whole, counts_CSNK=counts))
+    pooled, own = checks.calibration["pooled"], checks.calibration["fitted"]
+    assert own.everywhere["each"] < 1e-3 < 9e-3 < pooled.everywhere["each"] and pooled.everywhere["all"] < 2e-3
+    assert own.cross_entropy < pooled.cross_entropy
+    assert checks.dice is not None
 
 
 def test_advice_that_the_output_would_not_give_is_not_counted() -> None:

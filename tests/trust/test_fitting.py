@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anymri.trust.calibration import Calibration, cross_entropy
+from anymri.trust.calibration import Calibration, cross_entropy, soft_dice
 from anymri.trust.counts import BAND, DOMAINS, LOGITS, TRUE_BAND
 from anymri.trust.fitting import EmptyMasks, Sample, calibrated, fitted, samples, weighed
 
@@ -41,7 +41,8 @@ def test_brain_and_band_count_the_same() -> None:
     counts[:, :, TRUE_BAND] = counts[:, :, BAND] * Calibration(temperature=1.0, offset=0.5).probability(LOGITS)
     odd = replace(whole, counts_CSNK=counts)
     voxels, true = weighed(odd)
-    assert voxels.sum() == pytest.approx(2.0)
+    assert voxels.sum(-1) == pytest.approx([2.0] * 7)
+    voxels, true = voxels.sum(0), true.sum(0)
     total = counts.sum((0, 1))
     brain, band = (cross_entropy(total[v], total[t], calibrated(odd)) for v, t in DOMAINS.values())
     assert cross_entropy(voxels, true, calibrated(odd)) == pytest.approx((brain + band) / 2)
@@ -49,6 +50,21 @@ def test_brain_and_band_count_the_same() -> None:
     small = calibrated(replace(whole, counts_CSNK=counts))
     assert (small.temperature, small.offset) == pytest.approx((calibrated(odd).temperature, calibrated(odd).offset), rel=1e-2)
     assert TRUTH.offset < small.offset < 0.5
+
+
+def test_each_subset_has_a_calibration_of_its_own() -> None:
+    whole, own = sample(5), Calibration(temperature=4.0, offset=0.5)
+    counts = whole.counts_CSNK.copy()
+    for all_of, true in DOMAINS.values():
+        counts[:, 2, true] = counts[:, 2, all_of] * own.probability(LOGITS)
+    how = calibrated(replace(whole, counts_CSNK=counts))
+    assert list(how.subsets) == list(whole.subsets)
+    for s, name in enumerate(whole.subsets):
+        expected = own if s == 2 else TRUTH
+        assert (how.of(name).temperature, how.of(name).offset) == pytest.approx((expected.temperature, expected.offset), rel=1e-3)
+    assert TRUTH.temperature < how.temperature < own.temperature
+    assert how.of("no such subset") is how
+    assert whole.soft_dice(how)[0, 2] == pytest.approx(soft_dice(whole.counts_CSNK[0, 2], own), rel=1e-3)
 
 
 def test_an_empty_mask_of_one_subset_leaves_the_case_its_others() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anymri.domain.task import GLIOMA
-from anymri.trust.calibration import soft_dice
+from anymri.trust.calibration import Calibration, soft_dice
 from anymri.trust.expectation import Expected
 from anymri.trust.fitting import EmptyMasks
 from anymri.trust.observation import said_of
@@ -113,6 +113,25 @@ def test_the_summary_is_plain_numbers() -> None:
 
 
 def test_without_a_trust_file_nothing_is_said_of_it() -> None:
-    assert made_by(None) is None and calibrations(None) == {}
+    assert made_by(None) is None and calibrations(None, GLIOMA.modalities.subset(["T1"])) == {}
     told = made_by(Trust(made_record(GLIOMA, "ab"), "cd"))
-    assert told is not None and told["cases"] == 17 and told["calibration"]["TC"] == {"temperature": 2.0, "offset": -1.0}
+    assert told == {"sha256": "cd", "cohort": "made_up", "cases": 17, "level": 0.8}
+
+
+def test_what_is_at_hand_has_a_calibration_of_its_own() -> None:
+    record, own = made_record(GLIOMA, "ab"), Calibration(temperature=4.0, offset=-3.0)
+    how = TRUTH.model_copy(update={"subsets": {"T1": own}})
+    core = record.regions["TC"]
+    core = core.model_copy(update={"belief": core.belief.model_copy(update={"calibration": how})})
+    trust = Trust(record.model_copy(update={"regions": record.regions | {"TC": core}}), "cd")
+    logits, image = np.full((3, 4, 4, 4), -2.0, np.float32), np.ones((4, 4, 4, 4), np.float32)
+    logits[:, 1:, 1:, 1:] = 2.0
+    alone, more = (stated(trust, GLIOMA.modalities.subset(names), logits, image) for names in (["T1"], ["T1", "T2"]))
+    assert alone.expected["WT"] == more.expected["WT"] == more.expected["TC"]
+    assert alone.expected["TC"].middle == pytest.approx(float(soft_dice(said_of(logits, image)[1], own)))
+    assert alone.expectations()["calibration"] == {
+        "WT": {"temperature": 2.0, "offset": -1.0},
+        "TC": {"temperature": 4.0, "offset": -3.0},
+        "ET": {"temperature": 2.0, "offset": -1.0},
+    }
+    assert calibrations(trust, GLIOMA.modalities.subset(["T1"]))["TC"] == own

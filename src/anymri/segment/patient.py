@@ -192,7 +192,7 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
         said = statement.stated(options.trust, opened.subset, logits, opened.image_MDHW, empty=empty)
     probabilities = {}
     if options.probabilities:
-        how = statement.calibrations(options.trust)
+        how = statement.calibrations(options.trust, opened.subset)
         rows = [
             how.get(r, RAW).probability(x) for r, x in zip(task.region_names, restored(logits, opened.grid, native), strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Probabilities that are as often right as they say: two numbers per region, and how far off they are before and after.
+"""Probabilities that are as often right as they say: two numbers per region and subset, and how far off they are before and after.
 
 A logit is divided by a temperature and shifted by an offset before it becomes a probability. The mask is made of the logits as they
 are, so neither changes it. The offset is not decoration: a mask that is to have the highest Dice holds voxels that are more likely
@@ -36,7 +36,24 @@ class Calibration(BaseModel):
         return expit(logits / self.temperature + self.offset)
 
 
-RAW = Calibration()
+class Calibrations(Calibration):
+    """Calibrations of one region.
+
+    By itself it is that of all subsets together. It serves none of them well: a network that sees T1c alone and one that sees all
+    four are wrong in other ways.
+
+    Attributes:
+        subsets: Subset, as it prints → its own; empty in files of before.
+    """
+
+    subsets: dict[str, Calibration] = {}
+
+    def of(self, subset: str) -> Calibration:
+        """Return that of a subset; that of all together where it has none."""
+        return self.subsets.get(subset, self)
+
+
+RAW = Calibrations()
 
 
 def fitted_temperature(voxels_K: Array, true_K: Array) -> Calibration:
@@ -49,7 +66,7 @@ def fitted_temperature(voxels_K: Array, true_K: Array) -> Calibration:
     from scipy.optimize import minimize_scalar  # Needed to fit alone; segmenting need not wait for it.
 
     if not np.sum(voxels_K):
-        return RAW
+        return Calibration()
 
     def loss(x: float) -> float:
         return cross_entropy(voxels_K, true_K, Calibration(temperature=float(np.exp(x))))
@@ -64,18 +81,27 @@ def fitted(voxels_K: Array, true_K: Array) -> Calibration:
     Args:
         voxels_K: Counts over the logit.
         true_K: Those of them that the reference counts in.
+
+    Raises:
+        ValueError: If a count is not a number.
     """
     from scipy.optimize import minimize
 
-    start = fitted_temperature(voxels_K, true_K)
+    if not (np.isfinite(voxels_K).all() and np.isfinite(true_K).all()):
+        raise ValueError("counts must be numbers")
+    if not (total := float(np.sum(voxels_K))):
+        return Calibration()
 
-    def loss(x: Floats) -> float:
-        return cross_entropy(voxels_K, true_K, Calibration(temperature=float(np.exp(x[0])), offset=float(x[1])))
+    def loss(x: Floats) -> tuple[float, Floats]:
+        scores = x[0] * LOGITS + x[1]  # Convex in these two.
+        surplus = voxels_K * expit(scores) - true_K
+        value = voxels_K @ np.logaddexp(0, scores) - true_K @ scores
+        return value / total, np.array([surplus @ LOGITS, surplus.sum()]) / total
 
-    bounds = ((np.log(_COLDEST), np.log(_HOTTEST)), (-_FURTHEST, _FURTHEST))
-    first = np.array([np.log(start.temperature), 0.0])
-    found = minimize(loss, first, method="Nelder-Mead", bounds=bounds, options={"xatol": 1e-4, "fatol": 1e-10})
-    return Calibration(temperature=float(np.exp(found.x[0])), offset=float(found.x[1]))
+    bounds = ((1 / _HOTTEST, 1 / _COLDEST), (-_FURTHEST, _FURTHEST))
+    precise = {"ftol": 1e-13, "gtol": 1e-9}
+    found = minimize(loss, np.array([0.5, -0.5]), jac=True, method="L-BFGS-B", bounds=bounds, options=precise)
+    return Calibration(temperature=1 / float(found.x[0]), offset=float(found.x[1]))
 
 
 def cross_entropy(voxels_K: Array, true_K: Array, calibration: Calibration) -> float:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import LEAST_GAIN, Step
-from anymri.trust.calibration import RAW, Calibration
+from anymri.trust.calibration import RAW, Calibrations
 from anymri.trust.counts import DOMAINS, EVERYWHERE, TRUE, Array, Floats
 from anymri.trust.expectation import LOW, Expected
 from anymri.trust.fitting import LEAST_CASES, Sample, calibrated, fitted, weighed
@@ -30,7 +30,8 @@ class CalibrationCheck(_Figures):
     """Expected calibration error of voxels, pooled over cases.
 
     Attributes:
-        everywhere: Number of modalities, or ``all`` → error, over the brain.
+        everywhere: Number of modalities, or ``all`` → error, over the brain; ``each``: the mean of the errors of every subset by
+            itself, in which none hides another's of opposite sign.
         band: The same within the outermost region and 10 mm around it.
         cross_entropy: Over the brain, nats per voxel, mean over cases and subsets.
     """
@@ -129,7 +130,8 @@ class Checks(_Figures):
     """All figures of one region.
 
     Attributes:
-        calibration: ``raw``, ``temperature`` alone, ``fitted`` → figures.
+        calibration: ``raw``, a ``temperature`` for each subset, ``pooled`` over them with an offset, ``fitted`` to each with one →
+            figures. In files of before ``temperature`` and ``fitted`` are pooled.
         dice: Of the expected Dice; None where too few masks were not empty.
         advice: Of the advice; None where one is named in fewer than two cases.
         caution: Of the warnings; None where no Dice is expected, or where that was not measured.
@@ -146,7 +148,7 @@ class Said:
     """What was said of one case by what the others taught.
 
     Attributes:
-        calibrations: Way → calibration.
+        calibrations: Way → calibrations.
         expected: Subset by subset; None where the mask is empty or too little was seen.
         by_modalities: The middle of what would be expected without a look at the patient, (S,).
         gains: Step by step: mean, low, high, (steps, 3); NaN where too little was seen.
@@ -154,7 +156,7 @@ class Said:
         gains_by_patient: What is expected of each step in this patient, (steps,).
     """
 
-    calibrations: dict[str, Calibration]
+    calibrations: dict[str, Calibrations]
     expected: tuple[Expected | None, ...]
     by_modalities: Floats
     gains: Floats
@@ -166,14 +168,21 @@ def said_of(sample: Sample, case: int) -> Said:
     """Return what the other cases say of one. Of that one, only what the model said is looked at."""
     rest, alone = sample.without([case]), sample.taken([case])
     belief, walk = fitted(rest, least=LEAST_CASES - 1), advice.steps(sample.subsets, sample.modalities)
-    ways = {"raw": RAW, "temperature": calibration.fitted_temperature(*weighed(rest))}
-    soft = alone.soft_dice(belief.calibration)[0]
+    how = belief.calibration
+    warmth = {n: calibration.fitted_temperature(*c) for n, *c in zip(rest.subsets, *weighed(rest), strict=True)}
+    ways = {
+        "raw": RAW,
+        "temperature": Calibrations(subsets=warmth),
+        "pooled": Calibrations(temperature=how.temperature, offset=how.offset),
+        "fitted": how,
+    }
+    soft = alone.soft_dice(how)[0]
     cells = [belief.gains.get(sample.subsets[s.without], {}).get(s.modality) for s in walk]
     gains = np.array([[np.nan] * 3 if c is None else [c.mean, c.low, c.high] for c in cells]).reshape(-1, 3)
     formula, rows = belief.expectation, zip(soft, sample.at_hand, alone.empty_CS[0], strict=True)
     expected = (None if formula is None or empty else formula.expected(float(d), names) for d, names, empty in rows)
     return Said(
-        calibrations=ways | {"fitted": belief.calibration},
+        calibrations=ways,
         expected=tuple(expected),
         by_modalities=_by_modalities(rest),
         gains=gains,
@@ -225,23 +234,23 @@ def checked(sample: Sample) -> Checks:
     )
 
 
-def _calibration(sample: Sample, calibrations: Sequence[Calibration]) -> CalibrationCheck:
+def _calibration(sample: Sample, calibrations: Sequence[Calibrations]) -> CalibrationCheck:
     sizes = np.array([len(names) for names in sample.at_hand])
     groups = {str(k): sizes == k for k in sorted(set(sizes.tolist()))} | {"all": sizes > 0}
+    cells = [
+        [(n, how.of(subset)) for n, subset in zip(row, sample.subsets, strict=True)]
+        for row, how in zip(sample.counts_CSNK, calibrations, strict=True)
+    ]
     errors: dict[str, Shares] = {}
     for domain, (voxels, true) in DOMAINS.items():
-        off = np.array(
-            [
-                [calibration.gaps(n[voxels], n[true], how) for n in row]
-                for row, how in zip(sample.counts_CSNK, calibrations, strict=True)
-            ]
-        )
+        off = np.array([[calibration.gaps(n[voxels], n[true], how) for n, how in row] for row in cells])
         total = sample.counts_CSNK[:, :, voxels].sum((0, 2))
         errors[domain] = {
             name: float(np.abs(off[:, of].sum((0, 1))).sum() / total[of].sum()) for name, of in groups.items() if total[of].sum()
         }
-    rows = zip(sample.counts_CSNK, calibrations, strict=True)
-    surprise = [calibration.cross_entropy(n[EVERYWHERE], n[TRUE], how) for row, how in rows for n in row]
+        apart = np.abs(off.sum(0)).sum(-1)[total > 0] / total[total > 0]
+        errors[domain]["each"] = float(apart.mean())
+    surprise = [calibration.cross_entropy(n[EVERYWHERE], n[TRUE], how) for row in cells for n, how in row]
     return CalibrationCheck(everywhere=errors["everywhere"], band=errors["band"], cross_entropy=float(np.mean(surprise)))
 
 

@@ -12,7 +12,7 @@ from anymri.domain.modality import ModalitySet
 from anymri.errors import UsageError
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import Gain
-from anymri.trust.calibration import Calibration, soft_dice
+from anymri.trust.calibration import Calibrations, soft_dice
 from anymri.trust.counts import DOMAINS, TRUE, Array, Floats
 from anymri.trust.expectation import Expectation
 from anymri.trust.observation import Observation
@@ -56,9 +56,9 @@ class Sample:
         """Return all but these cases."""
         return self.taken([c for c in range(len(self)) if c not in set(cases)])
 
-    def soft_dice(self, how: Calibration) -> Floats:
+    def soft_dice(self, how: Calibrations) -> Floats:
         """Return the Dice that the model's own probabilities promise, (C, S). The reference is not looked at."""
-        return soft_dice(self.counts_CSNK, how)
+        return np.stack([soft_dice(self.counts_CSNK[:, s], how.of(name)) for s, name in enumerate(self.subsets)], axis=1)
 
     @property
     def with_mask(self) -> list[int]:
@@ -106,7 +106,7 @@ class Belief(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    calibration: Calibration
+    calibration: Calibrations
     expectation: Expectation | None
     gains: dict[str, dict[str, Gain]]
     empty: EmptyMasks | None = None
@@ -159,28 +159,31 @@ def fitted(sample: Sample, *, least: int = LEAST_CASES) -> Belief:
     return Belief(calibration=how, expectation=formula, gains=gains, empty=_empty(sample))
 
 
-def calibrated(sample: Sample) -> Calibration:
-    """Return the calibration that makes the reference of these cases likeliest, over all their voxels and subsets."""
-    return calibration.fitted(*weighed(sample))
+def calibrated(sample: Sample) -> Calibrations:
+    """Return the calibrations that make the reference of these cases likeliest: of each subset, and of all together."""
+    voxels, true = weighed(sample)
+    pooled = calibration.fitted(voxels.sum(0), true.sum(0))
+    own = {name: calibration.fitted(*counts) for name, *counts in zip(sample.subsets, voxels, true, strict=True)}
+    return Calibrations(temperature=pooled.temperature, offset=pooled.offset, subsets=own)
 
 
 def weighed(sample: Sample) -> tuple[Floats, Floats]:
-    """Return voxels over the logit and those of them in the reference, pooled; the brain and the band count the same, 1 each.
+    """Return voxels over the logit and those of them in the reference, (S, K) each; brain and band count 1 in every subset.
 
     A brain holds about six times the voxels of its band, most of them plainly healthy. Alone it would settle what is said near the
     tumour, which is where a probability matters; the band alone would let the rest of the brain go.
     """
-    total = sample.counts_CSNK.sum((0, 1))
-    sizes = [max(float(total[domain].sum()), 1.0) for domain, _ in DOMAINS.values()]
-    voxels, true = (sum(total[pair[n]] / size for pair, size in zip(DOMAINS.values(), sizes, strict=True)) for n in range(2))
+    total = sample.counts_CSNK.sum(0).astype(np.float64)
+    sizes = [np.maximum(total[:, domain].sum(-1, keepdims=True), 1.0) for domain, _ in DOMAINS.values()]
+    voxels, true = (sum(total[:, pair[n]] / size for pair, size in zip(DOMAINS.values(), sizes, strict=True)) for n in range(2))
     return np.asarray(voxels), np.asarray(true)
 
 
-def _formula(sample: Sample, how: Calibration) -> Expectation:
+def _formula(sample: Sample, how: Calibrations) -> Expectation:
     return expectation.fitted(sample.rows(sample.soft_dice(how)), sample.rows(sample.dice_CS), sample.at_hand_of_rows)
 
 
-def _residuals(formula: Expectation, sample: Sample, how: Calibration) -> Floats:
+def _residuals(formula: Expectation, sample: Sample, how: Calibrations) -> Floats:
     soft = sample.rows(sample.soft_dice(how))
     return expectation.residuals(formula, soft, sample.rows(sample.dice_CS), sample.at_hand_of_rows)
 

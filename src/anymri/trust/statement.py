@@ -106,6 +106,10 @@ class Statement:
                 for r, best in self.helpful.items()
                 if self.subset.missing
             },
+            "calibration": {
+                region: {"temperature": how.temperature, "offset": how.offset}
+                for region, how in calibrations(self.trust, self.subset).items()
+            },
         }
 
 
@@ -123,7 +127,7 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, 
     helpful: dict[str, tuple[str, Gain] | None] = {}
     for (region, measured), said in zip(trust.record.regions.items(), said_of(logits_RDHW, image_MDHW), strict=True):
         belief, formula = measured.belief, measured.belief.expectation
-        soft = float(soft_dice(said, belief.calibration))
+        soft = float(soft_dice(said, belief.calibration.of(str(subset))))
         expected[region] = None if formula is None or region in empty else formula.expected(soft, subset.names)
         if region not in empty and str(subset) in belief.gains:
             helpful[region] = most_helpful(belief.gains[str(subset)])
@@ -142,9 +146,10 @@ def marked(summary: Mapping[str, Any], region: str) -> str:
     return "may be wrong" if region in summary.get("uncertain_regions", ()) else ""
 
 
-def calibrations(trust: Trust | None) -> dict[str, Calibration]:
-    """Return region → how its logits become probabilities; empty without a trust file."""
-    return {} if trust is None else {region: m.belief.calibration for region, m in trust.record.regions.items()}
+def calibrations(trust: Trust | None, subset: Subset) -> dict[str, Calibration]:
+    """Return region → how its logits become probabilities with these modalities at hand; empty without a trust file."""
+    regions = {} if trust is None else trust.record.regions
+    return {region: measured.belief.calibration.of(str(subset)) for region, measured in regions.items()}
 
 
 def made_by(trust: Trust | None) -> dict[str, Any] | None:
@@ -152,8 +157,7 @@ def made_by(trust: Trust | None) -> dict[str, Any] | None:
     if trust is None:
         return None
     record = trust.record
-    how = {region: calibration.model_dump() for region, calibration in calibrations(trust).items()}
-    return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "calibration": how}
+    return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level}
 
 
 def _rounded(dice: Expected) -> list[float]:
