@@ -26,8 +26,8 @@ _MINUS = "−"
 
 def main() -> None:
     """Print every table under its heading."""
-    for heading, table in tables().items():
-        print(f"{heading}\n\n{table}\n")
+    for heading, text in tables().items():
+        print(f"{heading}\n\n{text}\n")
 
 
 def tables() -> dict[str, str]:
@@ -58,7 +58,7 @@ def subsets(methods: Mapping[str, ScoreTable]) -> str:
         [subset, *(_interval(_over(s, region, [subset])) for s in sheets for region in REGIONS)] for subset in sheets[0].subsets
     ]
     last = ["mean of 15", *(_interval(_over(s, region, s.subsets)) for s in sheets for region in REGIONS)]
-    return _table(["modalities", *_columns(methods)], [*rows, last])
+    return as_markdown(["modalities", *_columns(methods)], [*rows, last])
 
 
 def folds(table: ScoreTable) -> str:
@@ -69,7 +69,7 @@ def folds(table: ScoreTable) -> str:
         estimates = [e for part in _wholes(_of_folds(table, group)) for e in part]
         rows.append([_listed(group), *(_percent(e.value) if len(group) == 1 else _interval(e) for e in estimates)])
     heads = [f"{what}: {REGIONS[0]}" if region == REGIONS[0] else region for what in _WHOLES for region in REGIONS]
-    return _table(["fold", *heads], rows)
+    return as_markdown(["fold", *heads], rows)
 
 
 def folds_beside(methods: Mapping[str, ScoreTable]) -> str:
@@ -79,7 +79,7 @@ def folds_beside(methods: Mapping[str, ScoreTable]) -> str:
     for group in [*single, *several]:
         parts = [part for table in methods.values() for part in _wholes(_of_folds(table, group))]
         rows.append([_listed(group), *(" / ".join(_percent(e.value) for e in part) for part in parts)])
-    return _table([f"fold, {' / '.join(REGIONS)}", *(f"{name}, {what}" for name in methods for what in _WHOLES)], rows)
+    return as_markdown([f"fold, {' / '.join(REGIONS)}", *(f"{name}, {what}" for name in methods for what in _WHOLES)], rows)
 
 
 def overall(methods: Mapping[str, ScoreTable]) -> str:
@@ -92,7 +92,7 @@ def overall(methods: Mapping[str, ScoreTable]) -> str:
         nearest += [f"{_over(far, region, far.subsets[-1:]).value:.1f}" for region in REGIONS]
         every += [f"{_over(far, region, far.subsets).value:.1f}" for region in REGIONS]
     rows = (["AURC / (N − 1)", *areas], ["mean HD95 in mm, all four", *nearest], ["… of 15 subsets", *every])
-    return _table(["", *_columns(methods)], rows)
+    return as_markdown(["", *_columns(methods)], rows)
 
 
 def paired(title: str, first: ScoreTable, second: ScoreTable) -> str:
@@ -109,7 +109,13 @@ def paired(title: str, first: ScoreTable, second: ScoreTable) -> str:
         both = [selected(table, lambda row, of=of: row.subset in of) for table in (first, second)]
         found = {d.region: d for d in differences(both[0], both[1], _DICE)}
         rows.append([part, *(_difference(found[region]) for region in REGIONS)])
-    return _table([title, *REGIONS], rows)
+    return as_markdown([title, *REGIONS], rows)
+
+
+def as_markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown, all columns but the first to the right."""
+    align = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in (heads, align, *rows))
 
 
 def left_out() -> dict[str, int]:
@@ -170,11 +176,6 @@ def _p(value: float) -> str:
 def _listed(group: Iterable[int]) -> str:
     *first, last = map(str, group)
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    align = ["---", *["---:"] * (len(heads) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in (heads, align, *rows))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -72,10 +73,37 @@ def test_trust_is_measured_and_used(run, tmp_path: Path, monkeypatch: pytest.Mon
     assert run("weights", "import", out / "weights.safetensors").code == 0
     named = run("calibrate", "run", "--data", prepared, "--out", tmp_path / "again.trust.json")
     assert named.code == 0 and "run has a trust file that is told by its hash; to use this one, put it" in named.out
+    check_of_trust(run, prepared, out, tmp_path / "all")
     refused = run("calibrate", out, "--data", prepared, "--out", tmp_path / "trust.json")
     assert refused.code == 2 and ".trust.json" in refused.err
     refused = run("calibrate", out, "--data", prepared, "--fold", 1, "--out", tmp_path / "w.trust.json")
     assert refused.code == 2 and "were trained on 2 cases of fold 1" in refused.err and len(refused.err.splitlines()) == 1
+
+
+def check_of_trust(run, prepared: Path, fold: Path, lent: Path) -> None:
+    """Check that a trust file can be held against cases, by file and by name, and that nothing else is written."""
+    trust, figures = beside(fold / "weights.safetensors"), fold.parent / "held.json"
+    done = run("calibrate", fold, "--data", prepared, "--check", trust, "--out", figures)
+    assert done.code == 0 and done.err == "" and f"5 cases of made_up, all by what {trust} says; figures in {figures}" in done.out
+    content = json.loads(figures.read_text())
+    assert content["format"] == "anymri-trust-check/1" and content["trust"] == hashlib.sha256(trust.read_bytes()).hexdigest()
+    assert list(content["regions"]) == ["WT", "TC", "ET"] and content["cases"] == 5
+    measured = json.loads(trust.read_text())["regions"]["WT"]["checks"]
+    assert content["regions"]["WT"]["checks"]["calibration"]["raw"] == measured["calibration"]["raw"]
+    again = run("calibrate", fold, "--data", prepared, "--check", lent, "--out", figures)
+    assert again.code == 0 and again.err == ""  # Lent by --for, the file is of both.
+    write_trust(trust.with_name("other.trust.json"), made_record(GLIOMA, "00"))
+    other = run("calibrate", fold, "--data", prepared, "--check", trust.with_name("other.trust.json"), "--out", figures)
+    assert other.code == 0 and "note: 'run' is not among the weights that the trust file belongs to: it is checked as" in other.err
+    for words, complaint in (
+        (["--out", fold.parent / "x.trust.json"], "--check makes no trust file but figures"),
+        (["--out", figures, "--for", lent], "leave one of them out"),
+        (["--out", figures, "--check", fold.parent / "gone.trust.json"], "cannot be read"),
+    ):
+        refused = run("calibrate", fold, "--data", prepared, "--check", trust, *words)
+        assert refused.code == 2 and complaint in refused.err and len(refused.err.splitlines()) == 1
+    assert sorted(p.name for p in fold.parent.glob("*.json")) == ["again.trust.json", "held.json"]
+    assert not list(fold.parent.glob(".*parts"))
 
 
 def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: dict[str, Path], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from anymri.errors import UsageError
-from anymri.trust.calibration import Calibration
+from anymri.trust.calibration import RAW, Calibration
 from anymri.trust.checks import Said, checked, said_of
 from anymri.trust.counts import BAND, EVERYWHERE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.fitting import Sample, fitted, samples
@@ -72,6 +72,29 @@ def test_what_is_so_is_found_and_held() -> None:
     assert always["M2"].best == always["M2"].advised_best == always["M0"].advised_best == 1.0 and always["M0"].best == 0.0
     # Where M1 is missing and so is M0 it gains most, where M2 is missing it does not.
     assert always["M1"].best == 0.5 and always["M1"].advised_best == 1.0
+
+
+def test_what_others_taught_is_checked_as_it_is() -> None:
+    whole, others = sample(8), samples(made_observations(TASK, 20, seed=7), TASK.modalities)[0]
+    belief = fitted(others)
+    own, lent = checked(whole), checked(whole, belief=belief)
+    assert lent.calibration["raw"] == own.calibration["raw"] and lent.calibration["temperature"] == own.calibration["temperature"]
+    assert lent.calibration["fitted"] != own.calibration["fitted"]
+    assert lent.dice is not None and own.dice is not None and lent.dice.by_modalities_alone == own.dice.by_modalities_alone
+    assert lent.dice.correlation > 0.9 and 0.5 <= lent.dice.coverage <= 1
+    expected = np.array([[e.middle for e in said_of(whole, c, belief=belief).expected if e is not None] for c in range(8)])
+    assert lent.dice.mean_absolute_error == pytest.approx(np.abs(expected - whole.dice_CS).mean())
+    assert lent.advice is not None and own.advice is not None and lent.advice.best == own.advice.best == 1.0
+
+
+def test_what_does_not_hold_is_found_not_to() -> None:
+    whole = sample(8)
+    belief = fitted(whole)
+    assert belief.expectation is not None
+    sure = belief.expectation.model_copy(update={"intercept": belief.expectation.intercept + 2.0})
+    dice = checked(whole, belief=belief.model_copy(update={"expectation": sure, "calibration": RAW})).dice
+    assert dice is not None and dice.coverage < 0.2 and dice.mean_absolute_error > 0.15
+    assert checked(whole, belief=belief.model_copy(update={"expectation": None})).dice is None
 
 
 def test_what_a_subset_hides_of_another_shows_in_each() -> None:

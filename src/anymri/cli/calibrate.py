@@ -26,36 +26,89 @@ def calibrate(
     also: Annotated[
         list[str] | None, typer.Option("--for", metavar="WEIGHTS", help="Weights trained likewise on all cases: it is theirs, too.")
     ] = None,
+    checked: Annotated[
+        str | None,
+        typer.Option(
+            "--check", metavar="TRUST", help="Measure nothing anew: how far does this trust file, or that of weights, hold?"
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Measure how far to trust weights: calibration, expected Dice and which missing modality helps, on cases new to them."""
     from anymri.engine.inference import device_named
-    from anymri.trust.measurement import assigned, measure
-    from anymri.trust.record import beside, write_trust
-    from anymri.weights import load_model, named
+    from anymri.trust.measurement import assigned, check, measure
+    from anymri.trust.record import TrustCheck, write_trust
+    from anymri.weights import load_model
 
-    if not out.name.endswith(_ENDING):
-        raise UsageError(f"--out {out}: expected a file that ends in {_ENDING}, named as the weights that it will lie beside")
+    _check_out(out, checked, also)
     models, others = [load_model(name) for name in weights], [load_model(name) for name in also or []]
+    trust = None if checked is None else _trust_of(checked, models)
     pairs = assigned(models, data, fold=fold)
-    asked = _circumstances(models[0])
+    _note_differences(models[0], others)
+    where, parts = device_named(device), out.with_name(f".{out.name}.parts")
+    with progress_bar("asking", len(pairs)) as advance:
+
+        def told(done: int, total: int, name: str) -> None:
+            advance(done, name)
+
+        if trust is None:
+            found = measure(pairs, others, parts=parts, device=where, report=told)
+        else:
+            found = check(pairs, trust, parts=parts, device=where, report=told)
+    write_trust(out, found)
+    shutil.rmtree(parts, ignore_errors=True)
+    if isinstance(found, TrustCheck):
+        for region, held in found.regions.items():
+            _print(region, held.checks, held.empty)
+        print(f"{found.cases} cases of {found.cohort}, all by what {checked} says; figures in {out}")
+        return
+    for region, measured in found.regions.items():
+        _print(region, measured.checks, measured.belief.empty)
+    print(f"{found.cases} cases of {found.cohort}, each by what the others taught; trust in {out}")
+    _say_where_it_belongs(out, [*weights, *(also or [])])
+
+
+def _check_out(out: Path, checked: str | None, also: list[str] | None) -> None:
+    if checked is None and not out.name.endswith(_ENDING):
+        raise UsageError(f"--out {out}: expected a file that ends in {_ENDING}, named as the weights that it will lie beside")
+    if checked is None:
+        return
+    if out.name.endswith(_ENDING) or out.suffix != ".json":
+        raise UsageError(
+            f"--out {out}: --check makes no trust file but figures; give a file that ends in .json and not in {_ENDING}"
+        )
+    if also:
+        raise UsageError("--for and --check: a check makes no trust file that could be lent; leave one of them out")
+
+
+def _trust_of(checked: str, models: list[Any]) -> Any:
+    """Return the trust file that is to be checked, given as a file or by its weights; note whose it is not."""
+    from anymri.trust.record import beside, read_trust
+    from anymri.weights import named
+
+    trust = read_trust(Path(checked) if checked.endswith(_ENDING) else beside(named(checked).file), weights=None)
+    for model in models:
+        if model.sha256 not in trust.record.weights:
+            said = f"'{model.header.name}' is not among the weights that the trust file belongs to"
+            print(one_line(f"note: {said}: it is checked as if it were lent to them"), file=sys.stderr)
+    return trust
+
+
+def _note_differences(model: Any, others: list[Any]) -> None:
+    asked = _circumstances(model)
     for other in others:
         for what, value in _circumstances(other).items():
             if value != asked[what]:
                 said = f"'{other.header.name}' was trained with {what} {value}, what is measured with {asked[what]}"
                 print(one_line(f"note: {said}: how far it is to be trusted may differ"), file=sys.stderr)
-    parts = out.with_name(f".{out.name}.parts")
-    with progress_bar("asking", len(pairs)) as advance:
-        record = measure(
-            pairs, others, parts=parts, device=device_named(device), report=lambda done, total, name: advance(done, name)
-        )
-    write_trust(out, record)
-    shutil.rmtree(parts, ignore_errors=True)
-    for region, measured in record.regions.items():
-        _print(region, measured.checks, measured.belief.empty)
-    print(f"{record.cases} cases of {record.cohort}, each by what the others taught; trust in {out}")
+
+
+def _say_where_it_belongs(out: Path, weights: list[str]) -> None:
+    from anymri.trust.record import beside
+    from anymri.weights import named
+
     print(f"SHA-256 {hashlib.sha256(out.read_bytes()).hexdigest()}")
-    places = [line for name in [*weights, *(also or [])] if beside((line := named(name)).file).resolve() != out.resolve()]
+    places = [line for name in weights if beside((line := named(name)).file).resolve() != out.resolve()]
     if free := [str(beside(line.file)) for line in places if not line.trust]:
         print(f"it is used where it lies beside the weights: copy it to {', '.join(free)}")
     for line in places:

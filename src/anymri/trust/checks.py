@@ -16,7 +16,7 @@ from anymri.trust.advice import LEAST_GAIN, Step
 from anymri.trust.calibration import RAW, Calibrations
 from anymri.trust.counts import DOMAINS, EVERYWHERE, TRUE, Array, Floats
 from anymri.trust.expectation import LOW, Expected
-from anymri.trust.fitting import LEAST_CASES, Sample, calibrated, fitted, weighed
+from anymri.trust.fitting import LEAST_CASES, Belief, Sample, calibrated, fitted, weighed
 
 _RIDGE = 10.0  # For the advice by patient: one slope per modality on a few dozen rows.
 Shares = dict[str, float]
@@ -164,10 +164,16 @@ class Said:
     gains_by_patient: Floats
 
 
-def said_of(sample: Sample, case: int) -> Said:
-    """Return what the other cases say of one. Of that one, only what the model said is looked at."""
+def said_of(sample: Sample, case: int, *, belief: Belief | None = None) -> Said:
+    """Return what the other cases say of one. Of that one, only what the model said is looked at.
+
+    Args:
+        sample: All cases.
+        case: Which of them.
+        belief: What is believed after others than these. What it is compared with is still what the other cases teach.
+    """
     rest, alone = sample.without([case]), sample.taken([case])
-    belief, walk = fitted(rest, least=LEAST_CASES - 1), advice.steps(sample.subsets, sample.modalities)
+    belief, walk = belief or fitted(rest, least=LEAST_CASES - 1), advice.steps(sample.subsets, sample.modalities)
     how = belief.calibration
     warmth = {n: calibration.fitted_temperature(*c) for n, *c in zip(rest.subsets, *weighed(rest), strict=True)}
     ways = {
@@ -222,9 +228,9 @@ def _means(values_CN: Floats, seen_CN: Array) -> Floats:
     return np.where(seen_CN, values_CN, 0).sum(0) / np.maximum(seen_CN.sum(0), 1)
 
 
-def checked(sample: Sample) -> Checks:
-    """Return the figures of a region, each case by what the others taught."""
-    said = [said_of(sample, c) for c in range(len(sample))]
+def checked(sample: Sample, *, belief: Belief | None = None) -> Checks:
+    """Return the figures of a region, each case by what the others taught, or all by what is believed after others than these."""
+    said = [said_of(sample, c, belief=belief) for c in range(len(sample))]
     ways = said[0].calibrations
     return Checks(
         calibration={way: _calibration(sample, [s.calibrations[way] for s in said]) for way in ways},

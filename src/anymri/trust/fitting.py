@@ -156,7 +156,7 @@ def fitted(sample: Sample, *, least: int = LEAST_CASES) -> Belief:
             missed.append(_residuals(_formula(others, how_else), sample.taken(part), how_else))
         formula = expectation.with_range(_formula(sample, how), np.concatenate(missed), len(cases))
     gains = advice.fitted(sample.dice_CS, sample.subsets, sample.modalities, empty_CS=sample.empty_CS)
-    return Belief(calibration=how, expectation=formula, gains=gains, empty=_empty(sample))
+    return Belief(calibration=how, expectation=formula, gains=gains, empty=empties(sample))
 
 
 def calibrated(sample: Sample) -> Calibrations:
@@ -188,7 +188,7 @@ def _residuals(formula: Expectation, sample: Sample, how: Calibrations) -> Float
     return expectation.residuals(formula, soft, sample.rows(sample.dice_CS), sample.at_hand_of_rows)
 
 
-def _empty(sample: Sample) -> EmptyMasks:
+def empties(sample: Sample) -> EmptyMasks:
     """Return how often nothing was found, and how often that was right: Dice is 1 there if it was, 0 if not."""
     empty, right = sample.empty_CS, sample.empty_CS & (sample.dice_CS == 1)
     lacking = sample.counts_CSNK[:, :, TRUE].sum((1, 2)) == 0

@@ -16,9 +16,9 @@ from anymri.engine.parts import left_out_by
 from anymri.errors import UsageError
 from anymri.trust.checks import checked
 from anymri.trust.expectation import LEVEL
-from anymri.trust.fitting import LEAST_CASES, fitted, samples
+from anymri.trust.fitting import LEAST_CASES, Sample, empties, fitted, samples
 from anymri.trust.observation import Observation, check_case, observe
-from anymri.trust.record import Measured, TrustRecord
+from anymri.trust.record import Held, Measured, Trust, TrustCheck, TrustRecord
 from anymri.volumes.store import case_folder, read_cohort
 from anymri.volumes.writing import replacing
 
@@ -88,6 +88,58 @@ def measure(
     for model in also:
         if odd := _difference(model, pairs[0][0]):
             raise UsageError(f"{odd}; leave out --for {model.header.name}")
+    regions = _observed(pairs, parts, device, report)
+    measured = _asked(pairs)
+    return TrustRecord(
+        task=first.task,
+        method=first.method,
+        weights=tuple(dict.fromkeys([*measured, *(m.sha256 for m in also)])),
+        measured=measured,
+        cohort=_cohort(pairs),
+        cases=len(pairs),
+        level=LEVEL,
+        regions={name: Measured(belief=fitted(sample), checks=checked(sample)) for name, sample in regions.items()},
+        version=version("anymri"),
+    )
+
+
+def check(pairs: Assigned, trust: Trust, *, parts: Path, device: torch.device, report: Report | None = None) -> TrustCheck:
+    """Return how far a trust file holds on these cases; nothing is fitted to them but what it is compared with.
+
+    Args:
+        pairs: Cases and who is asked about them, from ``assigned``.
+        trust: The file. The weights need not be those that it belongs to.
+        parts: As for ``measure``.
+        device: Where to compute.
+        report: As for ``measure``.
+
+    Raises:
+        UsageError: If the file is of another method or task than the weights.
+        OutputError: If a part cannot be written.
+    """
+    first, record = pairs[0][0].header, trust.record
+    if (record.method, record.task) != (first.method, first.task):
+        raise UsageError(
+            f"the trust file is of method {record.method} for task {record.task}, weights '{first.name}' of {first.method} for "
+            f"{first.task}; give one of their own"
+        )
+    regions = _observed(pairs, parts, device, report)
+    return TrustCheck(
+        trust=trust.sha256,
+        weights=_asked(pairs),
+        cohort=_cohort(pairs),
+        cases=len(pairs),
+        level=record.level,
+        regions={
+            name: Held(checks=checked(sample, belief=record.regions[name].belief), empty=empties(sample))
+            for name, sample in regions.items()
+        },
+        version=version("anymri"),
+    )
+
+
+def _observed(pairs: Assigned, parts: Path, device: torch.device, report: Report | None) -> dict[str, Sample]:
+    """Return region → what was observed of all cases."""
     seen: list[Observation] = []
     for model, folder in pairs:
         part = parts / f"{folder.name}.safetensors"
@@ -99,19 +151,15 @@ def measure(
         if report is not None:
             report(len(seen), len(pairs), folder.name)
     task = pairs[0][0].method.task
-    regions = zip(task.region_names, samples(seen, task.modalities), strict=True)
-    measured = tuple(dict.fromkeys(m.sha256 for m, _ in pairs))
-    return TrustRecord(
-        task=task.name,
-        method=first.method,
-        weights=tuple(dict.fromkeys([*measured, *(m.sha256 for m in also)])),
-        measured=measured,
-        cohort=read_cohort(pairs[0][1].parents[1])[0].name,
-        cases=len(seen),
-        level=LEVEL,
-        regions={name: Measured(belief=fitted(sample), checks=checked(sample)) for name, sample in regions},
-        version=version("anymri"),
-    )
+    return dict(zip(task.region_names, samples(seen, task.modalities), strict=True))
+
+
+def _asked(pairs: Assigned) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(model.sha256 for model, _ in pairs))
+
+
+def _cohort(pairs: Assigned) -> str:
+    return read_cohort(pairs[0][1].parents[1])[0].name
 
 
 def _difference(model: Model, first: Model) -> str:

@@ -15,11 +15,12 @@ from anymri.domain.task import task_named
 from anymri.engine.run import first_fault
 from anymri.errors import AnymriError, WeightsError
 from anymri.trust.checks import Checks
-from anymri.trust.fitting import Belief
+from anymri.trust.fitting import Belief, EmptyMasks
 from anymri.volumes.store import parsed_json
 from anymri.volumes.writing import write_text
 
 FORMAT = "anymri-trust/1"
+CHECK_FORMAT = "anymri-trust-check/1"
 _ENDING = ".trust.json"
 _DIGITS = 5
 
@@ -63,6 +64,41 @@ class TrustRecord(BaseModel):
     version: str
 
 
+class Held(BaseModel):
+    """One region: how far a trust file held on cases that it does not rest on, and the empty masks among them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checks: Checks
+    empty: EmptyMasks
+
+
+class TrustCheck(BaseModel):
+    """How far a trust file held on other cases than it rests on.
+
+    Attributes:
+        format: Version of this layout.
+        trust: SHA-256 of the trust file.
+        weights: SHA-256 of those that said something of a case here.
+        cohort: Name of the cohort.
+        cases: How many cases were asked about.
+        level: Share of patients whose Dice, or gain, is to lie in a range.
+        regions: Region → what was found, outermost first.
+        version: Of anymri.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    format: str = CHECK_FORMAT
+    trust: str
+    weights: tuple[str, ...]
+    cohort: str
+    cases: int
+    level: float
+    regions: dict[str, Held]
+    version: str
+
+
 @dataclass(frozen=True)
 class Trust:
     """A trust file that was read, and found to belong to the weights.
@@ -88,8 +124,8 @@ def copy_weights(weights: Path, to: Path) -> None:
         shutil.copyfile(beside(weights), beside(to))
 
 
-def write_trust(path: Path, record: TrustRecord) -> None:
-    """Write a trust file whole or not at all; numbers have five significant digits.
+def write_trust(path: Path, record: TrustRecord | TrustCheck) -> None:
+    """Write a trust file, or what came of one, whole or not at all; numbers have five significant digits.
 
     Raises:
         OutputError: If it cannot be written.
@@ -97,12 +133,12 @@ def write_trust(path: Path, record: TrustRecord) -> None:
     write_text(path, json.dumps(_rounded(record.model_dump(mode="json")), indent=1, ensure_ascii=False) + "\n")
 
 
-def read_trust(path: Path, *, weights: str, sha256: str | None = None) -> Trust:
+def read_trust(path: Path, *, weights: str | None, sha256: str | None = None) -> Trust:
     """Return what a trust file says of some weights.
 
     Args:
         path: The file.
-        weights: SHA-256 of the weights; it must be one of those that the file belongs to.
+        weights: SHA-256 of the weights; it must be one of those that the file belongs to. None if it need not.
         sha256: What the file must hash to, if that is known.
 
     Raises:
@@ -129,7 +165,7 @@ def read_trust(path: Path, *, weights: str, sha256: str | None = None) -> Trust:
         raise WeightsError(f"{path}: does not fit this version of anymri ({error}); {advice}") from None
     if tuple(record.regions) != regions:
         raise WeightsError(f"{path}: tells of {', '.join(record.regions) or 'no region'}, expected {', '.join(regions)}; {advice}")
-    if weights not in record.weights:
+    if weights is not None and weights not in record.weights:
         raise WeightsError(f"{path}: belongs to other weights than those of SHA-256 {weights or '(none)'}; {advice}")
     return Trust(record, found)
 
