@@ -27,7 +27,7 @@ COMMANDS = {
         *("METHOD", "--data", "--out", "--folds", "--fold", "--steps", "--minutes", "--seed", "--size", "--set", "--resume"),
         *("--protocol", "--allow-missing", "--device"),
     },
-    "calibrate": {"WEIGHTS_OR_RUN", "--data", "--out", "--fold", "--for", "--device"},
+    "calibrate": {"WEIGHTS_OR_RUN", "--data", "--out", "--fold", "--for", "--check", "--device"},
     "report": {"SCORES_OR_RUN", "--out", "--published", "--case", "--data", "--subset", "--across-protocols", "--device"},
     "export": {"WEIGHTS", "--format", "--out"},
     "list": {"WHAT"},
