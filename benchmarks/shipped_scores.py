@@ -41,13 +41,13 @@ def tables() -> dict[str, str]:
         "ccsd-base, every subset": subsets({"": base}),
         "ccsd-base, by fold": folds(base),
         "ccsd-base, all subsets": overall({"": base}),
-        "ccsd-base against ccsd-small": paired("`ccsd-base` − `ccsd-small`, paired", base, small),
+        "ccsd-base against ccsd-small": paired("`ccsd-base` − `ccsd-small`", base, small),
         "ccsd-small, every subset": subsets({"": small}),
         "CCSD and the U-Net, every subset": subsets({"CCSD": ours, "U-Net": theirs}),
-        "CCSD against the U-Net": paired("CCSD − U-Net, paired", ours, theirs),
+        "CCSD against the U-Net": paired("CCSD − U-Net", ours, theirs),
         "CCSD and the U-Net, by fold": folds_beside({"CCSD": ours, "U-Net": theirs}),
         "CCSD and the U-Net, all subsets": overall({"CCSD": ours, "U-Net": theirs}),
-        "trained on against not seen": paired("trained on − not seen, paired", seen, unseen),
+        "trained on against not seen": paired("trained on − not seen", seen, unseen),
     }
 
 
@@ -109,7 +109,8 @@ def paired(title: str, first: ScoreTable, second: ScoreTable) -> str:
         both = [selected(table, lambda row, of=of: row.subset in of) for table in (first, second)]
         found = {d.region: d for d in differences(both[0], both[1], _DICE)}
         rows.append([part, *(_difference(found[region]) for region in REGIONS)])
-    return as_markdown([title, *REGIONS], rows)
+    patients = len({row.case for row in first} & {row.case for row in second})
+    return as_markdown([f"{title}, {patients} patients", *REGIONS], rows)
 
 
 def as_markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

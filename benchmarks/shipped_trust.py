@@ -18,7 +18,7 @@ from anymri.trust.record import TrustRecord
 WEIGHTS = Path(__file__).parents[1] / "src" / "anymri" / "weights"
 NAMES = ("ccsd-base", "ccsd-small")
 _WAYS = ("raw", "pooled", "fitted")
-_GROUPS = ("1", "2", "3", "4", "all", "each")
+_GROUPS = ("1", "2", "3", "4", "all", "each", "patient")
 
 
 def main() -> None:
@@ -58,6 +58,7 @@ def expected(checks: dict[str, Checks]) -> str:
     rows: list[list[str]] = []
     for region, found in checks.items():
         dice = _dice(found)
+        assert dice.by_modalities_alone is not None
         cells = [f"{x:.3f}" for x in (dice.mean_absolute_error, dice.by_modalities_alone)]
         cells += [f"{x:.2f}" for x in (dice.correlation, dice.within_subsets)]
         rows.append([region, *cells, f"{100 * dice.coverage:.0f} %", f"{dice.width:.2f}"])

@@ -202,15 +202,17 @@ def write_made_case(
     write_case(folder, case, image, bits if known else None, truth if known else None)
 
 
-def write_made_cohort(prepared: Path, task: Task, *, folds: Sequence[Sequence[str]], partly: Sequence[str] = ()) -> None:
+def write_made_cohort(
+    prepared: Path, task: Task, *, folds: Sequence[Sequence[str]], partly: Sequence[str] = (), name: str = "made_up"
+) -> None:
     """Write prepared cases in these folds, and some with the first modality and the outermost region alone, to train on."""
     names = [n for fold in folds for n in fold]
-    for seed, name in enumerate(names):
-        write_made_case(prepared / "cases" / name, task, seed)
-    for seed, name in enumerate(partly, len(names)):
+    for seed, case in enumerate(names):
+        write_made_case(prepared / "cases" / case, task, seed)
+    for seed, case in enumerate(partly, len(names)):
         first = task.modalities.names[:1], task.region_names[:1]
-        write_made_case(prepared / "cases" / name, task, seed, modalities=first[0], known=first[1])
-    record = CohortRecord("made_up", task.name, (*names, *partly), licence="none", citation="nobody")
+        write_made_case(prepared / "cases" / case, task, seed, modalities=first[0], known=first[1])
+    record = CohortRecord(name, task.name, (*names, *partly), licence="none", citation="nobody")
     write_cohort(prepared, record, Split(tuple(map(tuple, folds)), tuple(partly)))
 
 

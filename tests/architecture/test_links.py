@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-LINK = re.compile(r"\]\((?P<file>[^)#\s]*)(?:#(?P<heading>[^)\s]+))?\)")
+LINK = re.compile(r"\]\((?P<file>[^)#\s]*)(?:#(?P<heading>[^)\s]+))?(?:\s+\"[^\"]*\")?\)")
 HEADING = re.compile(r"^#+\s+(.*)$", re.MULTILINE)
-FENCED = re.compile(r"^```.*?^```|^(?: {4}|\t)[^\n]*$", re.DOTALL | re.MULTILINE)
+BLOCKS = re.compile(r"^```.*?^```|^(?: {4}|\t)[^\n]*$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`[^`\n]+`")
 
 
 def _documents(root: Path) -> list[Path]:
@@ -22,7 +23,7 @@ def _headings(text: str) -> set[str]:
     """Return what the headings are linked by: in lower case, spaces become hyphens, other signs go, and repeats are numbered."""
     seen: Counter[str] = Counter()
     found: set[str] = set()
-    for title in HEADING.findall(FENCED.sub("", text)):
+    for title in HEADING.findall(BLOCKS.sub("", text)):
         slug = re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
         found.add(f"{slug}-{seen[slug]}" if seen[slug] else slug)
         seen[slug] += 1
@@ -32,7 +33,7 @@ def _headings(text: str) -> set[str]:
 def _dead(file: Path) -> list[str]:
     text = file.read_text(encoding="utf-8")
     dead: list[str] = []
-    for link in LINK.finditer(FENCED.sub("", text)):
+    for link in LINK.finditer(INLINE.sub("", BLOCKS.sub("", text))):
         if "://" in link["file"] or link["file"].startswith("mailto:"):
             continue
         target = file.parent / link["file"] if link["file"] else file
@@ -48,9 +49,11 @@ def test_every_link_leads_somewhere(root: Path) -> None:
     assert {str(file.relative_to(root)): dead for file in documents if (dead := _dead(file))} == {}
 
 
-@pytest.mark.parametrize("link", ["[x](gone.md)", "![x](gone.svg)", "[x](#no-such-heading)", "[x](other.md#no-such-heading)"])
+@pytest.mark.parametrize(
+    "link", ["[x](gone.md)", '[x](gone.md "title")', "![x](gone.svg)", "[x](#no-such-heading)", "[x](other.md#no-such-heading)"]
+)
 def test_a_dead_link_is_found(tmp_path: Path, link: str) -> None:
     (tmp_path / "other.md").write_text("# `A heading`, 2\n", encoding="utf-8")
-    page = f"# Page\n\n[a](other.md#a-heading-2) [b](https://x.org/#y) [c](#page) {link}\n"
+    page = f'# Page\n\n[a](other.md#a-heading-2) [b](https://x.org/#y) [c](#page) `d[0](e)` [f](page.md "f") {link}\n'
     (tmp_path / "page.md").write_text(page, encoding="utf-8")
     assert _dead(tmp_path / "page.md") == [link.removeprefix("!").removeprefix("[x")]

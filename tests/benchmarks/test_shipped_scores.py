@@ -67,5 +67,6 @@ def test_folds_that_chose_the_recipe_stand_apart(monkeypatch: pytest.MonkeyPatch
 
 def test_differences_are_in_points_with_their_sign() -> None:
     better, worse = ScoreTable(tuple(made("a", 0.5))), ScoreTable(tuple(made("a", 0.55)))
-    row = script.paired("worse − better", better, worse).splitlines()[2]
+    head, _, row, *_ = script.paired("worse − better", better, worse).splitlines()
+    assert head == "| worse − better, 3 patients | WT | TC | ET |"
     assert row == "| mean of 15 | −5.0 [−5.0, −5.0], p 0.75 | −5.0 [−5.0, −5.0], p 0.75 | −5.0 [−5.0, −5.0], p 0.75 |"

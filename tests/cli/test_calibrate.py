@@ -80,30 +80,45 @@ def test_trust_is_measured_and_used(run, tmp_path: Path, monkeypatch: pytest.Mon
     assert refused.code == 2 and "were trained on 2 cases of fold 1" in refused.err and len(refused.err.splitlines()) == 1
 
 
-def check_of_trust(run, prepared: Path, fold: Path, lent: Path) -> None:
-    """Check that a trust file can be held against cases, by file and by name, and that nothing else is written."""
-    trust, figures = beside(fold / "weights.safetensors"), fold.parent / "held.json"
-    done = run("calibrate", fold, "--data", prepared, "--check", trust, "--out", figures)
-    assert done.code == 0 and done.err == "" and f"5 cases of made_up, all by what {trust} says; figures in {figures}" in done.out
+def check_of_trust(run, prepared: Path, fold: Path, whole: Path) -> None:
+    """Check that a trust file can be held against other cases than its own, by file and by name."""
+    trust, figures = (
+        beside(whole / "weights.safetensors"),
+        fold.parent / "held.check.json",
+    )  # Measured with the other, lent to this.
+    others, here = fold.parent / "others", sorted(p.name for p in fold.parent.iterdir())
+    write_made_cohort(others, GLIOMA, folds=(tuple("pqrstu"),), name="others")
+    done = run("calibrate", whole, "--data", others, "--check", trust, "--out", figures)
+    assert done.code == 0 and done.err == "" and f"6 cases of others, all by what the trust file of {trust} says" in done.out
     content = json.loads(figures.read_text())
     assert content["format"] == "anymri-trust-check/1" and content["trust"] == hashlib.sha256(trust.read_bytes()).hexdigest()
-    assert list(content["regions"]) == ["WT", "TC", "ET"] and content["cases"] == 5
-    measured = json.loads(trust.read_text())["regions"]["WT"]["checks"]
-    assert content["regions"]["WT"]["checks"]["calibration"]["raw"] == measured["calibration"]["raw"]
-    again = run("calibrate", fold, "--data", prepared, "--check", lent, "--out", figures)
-    assert again.code == 0 and again.err == ""  # Lent by --for, the file is of both.
-    write_trust(trust.with_name("other.trust.json"), made_record(GLIOMA, "00"))
-    other = run("calibrate", fold, "--data", prepared, "--check", trust.with_name("other.trust.json"), "--out", figures)
-    assert other.code == 0 and "note: 'run' is not among the weights that the trust file belongs to: it is checked as" in other.err
+    assert list(content["regions"]) == ["WT", "TC", "ET"] and content["cases"] == 6
+    assert set(content["regions"]["WT"]["checks"]["calibration"]) == {"raw", "pooled", "fitted"}
+    figures.unlink()
+    write_trust(foreign := fold.parent / "foreign.trust.json", made_record(GLIOMA, "00"))
+    note = "note: 'all' is not among the weights that the trust file belongs to: it is checked as if it were lent to them"
+    done = run("calibrate", whole, "--data", others, "--check", foreign, "--out", figures)
+    assert done.code == 0 and done.err.strip() == note
+    figures.unlink()
+    foreign.unlink()
+    shutil.copytree(whole, bare := fold.parent / "bare")
+    (bare / "weights.trust.json").unlink()
     for words, complaint in (
-        (["--out", fold.parent / "x.trust.json"], "--check makes no trust file but figures"),
-        (["--out", figures, "--for", lent], "leave one of them out"),
-        (["--out", figures, "--check", fold.parent / "gone.trust.json"], "cannot be read"),
+        (["--check", fold], "on its own cases nothing is checked"),
+        (
+            ["--check", trust, "--out", fold.parent / "x.trust.json"],
+            "makes figures and no trust file; give a file that ends in .check",
+        ),
+        (["--check", trust, "--for", whole], "leave one of them out"),
+        (["--check", fold.parent / "gone.trust.json"], "there is no such file"),
+        (["--check", bare], "no trust file lies beside these weights"),
+        (["--check", fold / "run.json"], "expected anymri-trust/1"),
     ):
-        refused = run("calibrate", fold, "--data", prepared, "--check", trust, *words)
-        assert refused.code == 2 and complaint in refused.err and len(refused.err.splitlines()) == 1
-    assert sorted(p.name for p in fold.parent.glob("*.json")) == ["again.trust.json", "held.json"]
-    assert not list(fold.parent.glob(".*parts"))
+        refused = run("calibrate", fold, "--data", prepared, "--out", figures, *words)
+        assert refused.code == 2 and complaint in refused.err and len(refused.err.splitlines()) == 1, refused.err
+    shutil.rmtree(others)
+    shutil.rmtree(bare)
+    assert sorted(p.name for p in fold.parent.iterdir()) == here
 
 
 def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: dict[str, Path], tmp_path: Path) -> None:
@@ -178,3 +193,4 @@ def test_the_shipped_weights_come_with_their_trust() -> None:
         raw, fitted = (measured.checks.calibration[way] for way in ("raw", "fitted"))
         assert fitted.cross_entropy < raw.cross_entropy
         assert measured.checks.dice.mean_absolute_error < measured.checks.dice.by_modalities_alone
+        assert list(measured.belief.calibration.subsets) == [*measured.belief.gains, "FLAIR+T1+T1c+T2"]

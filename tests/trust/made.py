@@ -11,15 +11,16 @@ from scipy.special import expit
 from anymri.domain.modality import subsets
 from anymri.domain.task import Task
 from anymri.trust.advice import Gain
-from anymri.trust.calibration import Calibrations
+from anymri.trust.calibration import Calibration, Calibrations
 from anymri.trust.checks import AdviceCheck, CalibrationCheck, Checks, DiceCheck
 from anymri.trust.counts import INSIDE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.expectation import LEVEL, Expectation
-from anymri.trust.fitting import Belief, Sample
+from anymri.trust.fitting import Belief, EmptyMasks, Sample
 from anymri.trust.observation import Observation
 from anymri.trust.record import Measured, TrustRecord
 
-TRUTH = Calibrations(temperature=2.0, offset=-1.0)  # Of every subset.
+TRUTH = Calibration(temperature=2.0, offset=-1.0)
+OWN = Calibration(temperature=4.0, offset=-3.0)  # Of T1 alone, in records.
 
 
 def made_observations(task: Task, cases: int = 6, *, seed: int = 0, noise: float = 0.05) -> list[Observation]:
@@ -60,19 +61,35 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
     for subset in subsets(task.modalities):
         for name in subset.missing:
             mean = 0.1 if name == subset.missing[-1] else 0.005
-            gains.setdefault(str(subset), {})[name] = Gain(mean=mean, low=round(mean - 0.05, 3), high=round(mean + 0.05, 3))
+            gains.setdefault(str(subset), {})[name] = Gain(
+                mean=mean, low=round(mean - 0.05, 3), high=round(mean + 0.05, 3), error=0.0
+            )
     belief = Belief(
-        calibration=TRUTH, expectation=Expectation(intercept=intercept, slope=1.0, modalities={}, low=-0.5, high=0.5), gains=gains
+        calibration=Calibrations(pooled=TRUTH, subsets={"T1": OWN}),
+        expectation=Expectation(intercept=intercept, slope=1.0, modalities={}, low=-0.5, high=0.5),
+        gains=gains,
+        empty=EmptyMasks(masks=0, right=0, cases=0, without=0),
     )
-    figures = CalibrationCheck(everywhere={"all": 0.01}, band={"all": 0.05}, cross_entropy=0.05)
+    errors = {"all": 0.01, "each": 0.02, "patient": 0.05}
+    figures = CalibrationCheck(everywhere=errors, band=errors, cross_entropy=0.05)
     checks = Checks(
         calibration={"raw": figures, "temperature": figures, "fitted": figures},
         dice=DiceCheck(
             mean_absolute_error=0.1, by_modalities_alone=0.2, correlation=0.8, within_subsets=0.5, coverage=0.8, width=0.3
         ),
         advice=AdviceCheck(
-            choices=10, best=0.7, near=0.8, gain=0.2, possible=0.3, always={}, by_patient=0.2, by_patient_error=0.01, coverage=0.8
+            choices=10,
+            best=0.7,
+            near=0.8,
+            gain=0.2,
+            possible=0.3,
+            always={},
+            by_patient=0.2,
+            by_patient_error=0.01,
+            coverage=0.8,
+            unnamed=0,
         ),
+        caution=None,
     )
     return TrustRecord(
         task=task.name,

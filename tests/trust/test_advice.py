@@ -41,7 +41,7 @@ def test_what_is_gained_over_an_empty_mask_is_not_counted() -> None:
 
 
 def test_what_gains_next_to_nothing_is_not_called_help() -> None:
-    assert most_helpful({"M1": Gain(mean=0.009, low=-0.1, high=0.2)}) is None
+    assert most_helpful({"M1": Gain(mean=0.009, low=-0.1, high=0.2, error=0.001)}) is None
     assert most_helpful({}) is None
 
 
@@ -49,7 +49,7 @@ def test_what_may_be_chance_is_not_called_help() -> None:
     sure, unsure = Gain(mean=0.04, low=-0.1, high=0.2, error=0.019), Gain(mean=0.05, low=-0.1, high=0.3, error=0.026)
     assert most_helpful({"M1": sure, "M2": unsure}) == ("M1", sure)
     assert most_helpful({"M2": unsure}) is None
-    assert unsure.model_copy(update={"error": None}).helps  # a file of before, which did not keep it
+    assert unsure.model_copy(update={"error": 0.02}).helps
 
 
 def test_errors_of_gains_are_those_of_their_means() -> None:

@@ -7,7 +7,6 @@ import pytest
 from scipy.special import expit
 
 from anymri.trust.calibration import (
-    RAW,
     Calibration,
     cross_entropy,
     expected_calibration_error,
@@ -16,6 +15,8 @@ from anymri.trust.calibration import (
     soft_dice,
 )
 from anymri.trust.counts import BINS, LOGITS
+
+RAW = Calibration()
 
 VOXELS = np.round(1000 * np.exp(-((LOGITS + 4) ** 2) / 30) + 50)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from anymri.errors import UsageError
-from anymri.trust.calibration import RAW, Calibration
-from anymri.trust.checks import Said, checked, said_of
+from anymri.trust.calibration import Calibration, Calibrations
+from anymri.trust.checks import Said, checked, said_of, taught
 from anymri.trust.counts import BAND, EVERYWHERE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.fitting import Sample, fitted, samples
 
@@ -33,8 +33,7 @@ def poisoned(whole: Sample, case: int) -> Sample:
 
 def same(a: Said, b: Said) -> bool:
     return (
-        a.calibrations == b.calibrations
-        and a.expected == b.expected
+        a.expected == b.expected
         and all(np.array_equal(x, y) for x, y in ((a.by_modalities, b.by_modalities), (a.gains, b.gains), (a.helps, b.helps)))
         and np.array_equal(a.gains_by_patient, b.gains_by_patient)
     )
@@ -43,6 +42,22 @@ def same(a: Said, b: Said) -> bool:
 def test_nothing_that_is_said_of_a_case_knows_its_reference() -> None:
     whole = sample()
     assert same(said_of(whole, 2), said_of(poisoned(whole, 2), 2))
+
+
+def test_no_half_is_calibrated_by_itself() -> None:
+    whole = sample()
+    poison = poisoned(poisoned(whole, 0), 2)
+    assert taught(whole.without([0, 2])) == taught(poison.without([0, 2]))
+    # Halves are 0, 2, 4 and 1, 3, 5. What is believed after one is wrong of the other if the two are unlike, however well both fit.
+    counts, odd = whole.counts_CSNK.copy(), Calibration(temperature=2.0, offset=1.0)
+    for case in (0, 2, 4):
+        counts[case][:, TRUE] = counts[case][:, EVERYWHERE] * odd.probability(LOGITS)
+        counts[case][:, TRUE_BAND] = counts[case][:, BAND] * odd.probability(LOGITS)
+    unlike = replace(whole, counts_CSNK=counts)
+    checks = checked(unlike).calibration["fitted"]
+    same_cases = checked(unlike, belief=fitted(unlike)).calibration["fitted"]
+    assert checks.band["all"] > 4 * same_cases.band["all"]
+    assert same_cases.band["patient"] > 2 * same_cases.band["all"]  # What cancels over patients is off in each.
 
 
 def test_the_poison_is_noticed_where_it_may_be_looked_at() -> None:
@@ -54,11 +69,11 @@ def test_the_poison_is_noticed_where_it_may_be_looked_at() -> None:
 def test_what_is_so_is_found_and_held() -> None:
     whole = sample(8)
     belief, checks = fitted(whole), checked(whole)
-    assert belief.calibration.temperature == pytest.approx(TRUTH.temperature, rel=0.02)
-    assert belief.calibration.offset == pytest.approx(TRUTH.offset, rel=0.02)
+    for how in (belief.calibration.pooled, *belief.calibration.subsets.values()):
+        assert (how.temperature, how.offset) == pytest.approx((TRUTH.temperature, TRUTH.offset), rel=0.02)
     before, between, after = (checks.calibration[way] for way in ("raw", "temperature", "fitted"))
     assert after.everywhere["all"] < 0.2 * before.everywhere["all"] and after.cross_entropy < between.cross_entropy
-    assert set(after.band) == {"1", "2", "3", "all", "each"}
+    assert set(after.band) == {"1", "2", "3", "all", "each", "patient"}
     assert checks.calibration["pooled"].cross_entropy == pytest.approx(after.cross_entropy, rel=1e-3)  # All subsets are alike here.
     assert checks.dice.correlation > 0.9 and checks.dice.mean_absolute_error < 0.7 * checks.dice.by_modalities_alone
     assert 0.5 <= checks.dice.coverage <= 1
@@ -78,8 +93,8 @@ def test_what_others_taught_is_checked_as_it_is() -> None:
     whole, others = sample(8), samples(made_observations(TASK, 20, seed=7), TASK.modalities)[0]
     belief = fitted(others)
     own, lent = checked(whole), checked(whole, belief=belief)
-    assert lent.calibration["raw"] == own.calibration["raw"] and lent.calibration["temperature"] == own.calibration["temperature"]
-    assert lent.calibration["fitted"] != own.calibration["fitted"]
+    assert set(lent.calibration) == {"raw", "pooled", "fitted"}
+    assert lent.calibration["raw"].everywhere["patient"] == pytest.approx(own.calibration["raw"].everywhere["patient"])
     assert lent.dice is not None and own.dice is not None and lent.dice.by_modalities_alone == own.dice.by_modalities_alone
     assert lent.dice.correlation > 0.9 and 0.5 <= lent.dice.coverage <= 1
     expected = np.array([[e.middle for e in said_of(whole, c, belief=belief).expected if e is not None] for c in range(8)])
@@ -92,9 +107,23 @@ def test_what_does_not_hold_is_found_not_to() -> None:
     belief = fitted(whole)
     assert belief.expectation is not None
     sure = belief.expectation.model_copy(update={"intercept": belief.expectation.intercept + 2.0})
-    dice = checked(whole, belief=belief.model_copy(update={"expectation": sure, "calibration": RAW})).dice
+    dice = checked(whole, belief=belief.model_copy(update={"expectation": sure, "calibration": Calibrations()})).dice
     assert dice is not None and dice.coverage < 0.2 and dice.mean_absolute_error > 0.15
     assert checked(whole, belief=belief.model_copy(update={"expectation": None})).dice is None
+
+
+def test_of_the_only_case_with_a_mask_the_others_know_nothing() -> None:
+    whole = sample(6)
+    dice = checked(emptied(whole, range(5), rightly=False), belief=fitted(whole)).dice
+    assert dice is not None and dice.by_modalities_alone is None and dice.correlation > 0.5
+
+
+def test_a_choice_by_patient_is_on_the_scale_of_what_is_believed() -> None:
+    whole = sample(8)
+    belief = fitted(whole)
+    off = Calibrations(pooled=Calibration(temperature=2.0, offset=-3.0))
+    said = [said_of(whole, c, belief=belief.model_copy(update={"calibration": off})) for c in range(8)]
+    assert np.abs(np.mean([s.gains_by_patient - s.gains[:, 0] for s in said], axis=0)).max() < 0.02
 
 
 def test_what_a_subset_hides_of_another_shows_in_each() -> None:
@@ -105,9 +134,8 @@ def test_what_a_subset_hides_of_another_shows_in_each() -> None:
         counts[:, s, TRUE_BAND] = counts[:, s, BAND] * odd.probability(LOGITS)
     checks = checked(replace(whole, counts_CSNK=counts))
     pooled, own = checks.calibration["pooled"], checks.calibration["fitted"]
-    assert own.everywhere["each"] < 1e-3 < 9e-3 < pooled.everywhere["each"] and pooled.everywhere["all"] < 2e-3
+    assert own.everywhere["each"] < 0.7 * pooled.everywhere["each"] and pooled.everywhere["all"] < 2e-3
     assert own.cross_entropy < pooled.cross_entropy
-    assert checks.dice is not None
 
 
 def test_advice_that_the_output_would_not_give_is_not_counted() -> None:

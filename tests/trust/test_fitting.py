@@ -42,29 +42,31 @@ def test_brain_and_band_count_the_same() -> None:
     odd = replace(whole, counts_CSNK=counts)
     voxels, true = weighed(odd)
     assert voxels.sum(-1) == pytest.approx([2.0] * 7)
-    voxels, true = voxels.sum(0), true.sum(0)
-    total = counts.sum((0, 1))
-    brain, band = (cross_entropy(total[v], total[t], calibrated(odd)) for v, t in DOMAINS.values())
-    assert cross_entropy(voxels, true, calibrated(odd)) == pytest.approx((brain + band) / 2)
+    total, how = counts.sum((0, 1)), calibrated(odd).pooled
+    brain, band = (cross_entropy(total[v], total[t], how) for v, t in DOMAINS.values())
+    assert cross_entropy(voxels.sum(0), true.sum(0), how) == pytest.approx((brain + band) / 2)
     counts[:, :, [BAND, TRUE_BAND]] *= 0.01  # A smaller band of the same kind changes nothing.
-    small = calibrated(replace(whole, counts_CSNK=counts))
-    assert (small.temperature, small.offset) == pytest.approx((calibrated(odd).temperature, calibrated(odd).offset), rel=1e-2)
+    small = calibrated(replace(whole, counts_CSNK=counts)).pooled
+    assert (small.temperature, small.offset) == pytest.approx((how.temperature, how.offset), rel=1e-2)
     assert TRUTH.offset < small.offset < 0.5
 
 
-def test_each_subset_has_a_calibration_of_its_own() -> None:
+def test_a_subset_is_calibrated_by_itself_and_all_with_half_the_weight_each() -> None:
     whole, own = sample(5), Calibration(temperature=4.0, offset=0.5)
     counts = whole.counts_CSNK.copy()
     for all_of, true in DOMAINS.values():
         counts[:, 2, true] = counts[:, 2, all_of] * own.probability(LOGITS)
-    how = calibrated(replace(whole, counts_CSNK=counts))
-    assert list(how.subsets) == list(whole.subsets)
+    odd = replace(whole, counts_CSNK=counts)
+    how, (voxels, true) = calibrated(odd), weighed(odd)
+    assert list(how.subsets) == list(whole.subsets) and how.of("no such subset") is how.pooled
     for s, name in enumerate(whole.subsets):
-        expected = own if s == 2 else TRUTH
-        assert (how.of(name).temperature, how.of(name).offset) == pytest.approx((expected.temperature, expected.offset), rel=1e-3)
-    assert TRUTH.temperature < how.temperature < own.temperature
-    assert how.of("no such subset") is how
-    assert whole.soft_dice(how)[0, 2] == pytest.approx(soft_dice(whole.counts_CSNK[0, 2], own), rel=1e-3)
+        known, found = (voxels[s] + voxels.mean(0), true[s] + true.mean(0)), how.of(name)
+        best = cross_entropy(*known, found)
+        for temperature, offset in ((1.02, 0.0), (1 / 1.02, 0.0), (1.0, 0.02), (1.0, -0.02)):
+            beside = Calibration(temperature=found.temperature * temperature, offset=found.offset + offset)
+            assert best < cross_entropy(*known, beside)
+    assert TRUTH.temperature < how.of("M0").temperature < how.pooled.temperature < how.of("M2").temperature < own.temperature
+    assert odd.soft_dice(how)[0, 2] == pytest.approx(float(soft_dice(counts[0, 2], how.of("M2"))))
 
 
 def test_an_empty_mask_of_one_subset_leaves_the_case_its_others() -> None:

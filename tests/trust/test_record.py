@@ -11,7 +11,7 @@ from anymri.domain.task import GLIOMA
 from anymri.errors import WeightsError
 from anymri.trust.record import beside, read_trust, write_trust
 
-from .made import made_record
+from .made import OWN, made_record
 
 WEIGHTS = "ab" * 32
 
@@ -25,25 +25,8 @@ def file(tmp_path: Path) -> Path:
 def test_what_is_written_is_read(file: Path) -> None:
     trust = read_trust(file, weights=WEIGHTS)
     assert trust.record == made_record(GLIOMA, WEIGHTS)
+    assert trust.record.regions["TC"].belief.calibration.of("T1") == OWN
     assert read_trust(file, weights=WEIGHTS, sha256=trust.sha256) == trust
-
-
-def test_a_file_that_was_measured_before_these_figures_is_read(file: Path) -> None:
-    content = json.loads(file.read_text())
-    for region in content["regions"].values():
-        del region["belief"]["empty"]
-        del region["checks"]["caution"]
-        del region["belief"]["calibration"]["subsets"]
-    file.write_text(json.dumps(content))
-    assert read_trust(file, weights=WEIGHTS).record == made_record(GLIOMA, WEIGHTS)
-
-
-def test_shares_that_were_not_measured_are_not_known(file: Path) -> None:
-    content = json.loads(file.read_text())
-    content["regions"]["ET"]["checks"]["advice"]["always"]["T1c"] = {"gain": 0.4, "advised": 0.3}
-    file.write_text(json.dumps(content))
-    advice = read_trust(file, weights=WEIGHTS).record.regions["ET"].checks.advice
-    assert advice is not None and advice.always["T1c"].best is None and advice.always["T1c"].advised_best is None
 
 
 def test_it_lies_beside_its_weights() -> None:
@@ -68,7 +51,7 @@ DAMAGE = {
     "without a region": (_changed(lambda c: c["regions"].pop("TC")), "tells of WT, ET, expected WT, TC, ET"),
     "in another order": (_changed(lambda c: c.update(regions=dict(reversed(c["regions"].items())))), "expected WT, TC, ET"),
     "a negative temperature": (
-        _changed(lambda c: c["regions"]["WT"]["belief"]["calibration"].update(temperature=-1.0)),
+        _changed(lambda c: c["regions"]["WT"]["belief"]["calibration"]["subsets"]["T1"].update(temperature=-1.0)),
         "temperature",
     ),
     "no number": (_changed(lambda c: c["regions"]["WT"]["belief"]["expectation"].update(slope=float("nan"))), "slope"),

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from anymri.domain.task import GLIOMA
-from anymri.trust.calibration import Calibration, soft_dice
+from anymri.trust.calibration import soft_dice
 from anymri.trust.expectation import Expected
 from anymri.trust.fitting import EmptyMasks
 from anymri.trust.observation import said_of
 from anymri.trust.record import Trust
 from anymri.trust.statement import Statement, calibrations, made_by, marked, stated
 
-from .made import TRUTH, made_record
+from .made import OWN, TRUTH, made_record
 
 
 def statement(names: tuple[str, ...], *, intercept: float = 0.0, empty: tuple[str, ...] = ()) -> Statement:
@@ -28,7 +28,7 @@ def test_the_dice_to_expect_comes_from_the_models_own_probabilities() -> None:
     for r, edge in enumerate((3, 2, 1)):
         logits[r, :edge, :edge, :edge] = 6.0 - 2 * r
     said = said_of(logits, np.ones((4, 4, 4, 4), np.float32))
-    found = statement(("T1",)).expected
+    found = statement(("T2",)).expected
     for r, region in enumerate(GLIOMA.region_names):
         assert found[region].middle == pytest.approx(min(max(soft_dice(said[r], TRUTH), 0.02), 0.98))
         assert found[region].low < found[region].middle < found[region].high
@@ -119,19 +119,11 @@ def test_without_a_trust_file_nothing_is_said_of_it() -> None:
 
 
 def test_what_is_at_hand_has_a_calibration_of_its_own() -> None:
-    record, own = made_record(GLIOMA, "ab"), Calibration(temperature=4.0, offset=-3.0)
-    how = TRUTH.model_copy(update={"subsets": {"T1": own}})
-    core = record.regions["TC"]
-    core = core.model_copy(update={"belief": core.belief.model_copy(update={"calibration": how})})
-    trust = Trust(record.model_copy(update={"regions": record.regions | {"TC": core}}), "cd")
+    trust = Trust(made_record(GLIOMA, "ab"), "cd")
     logits, image = np.full((3, 4, 4, 4), -2.0, np.float32), np.ones((4, 4, 4, 4), np.float32)
     logits[:, 1:, 1:, 1:] = 2.0
-    alone, more = (stated(trust, GLIOMA.modalities.subset(names), logits, image) for names in (["T1"], ["T1", "T2"]))
-    assert alone.expected["WT"] == more.expected["WT"] == more.expected["TC"]
-    assert alone.expected["TC"].middle == pytest.approx(float(soft_dice(said_of(logits, image)[1], own)))
-    assert alone.expectations()["calibration"] == {
-        "WT": {"temperature": 2.0, "offset": -1.0},
-        "TC": {"temperature": 4.0, "offset": -3.0},
-        "ET": {"temperature": 2.0, "offset": -1.0},
-    }
-    assert calibrations(trust, GLIOMA.modalities.subset(["T1"]))["TC"] == own
+    for names, how in ((["T1"], OWN), (["T1", "T2"], TRUTH)):
+        said = stated(trust, GLIOMA.modalities.subset(names), logits, image)
+        assert said.expected["TC"].middle == pytest.approx(float(soft_dice(said_of(logits, image)[1], how)))
+        assert said.expectations()["calibration"] == dict.fromkeys(GLIOMA.region_names, how.model_dump())
+        assert calibrations(trust, GLIOMA.modalities.subset(names)) == dict.fromkeys(GLIOMA.region_names, how)

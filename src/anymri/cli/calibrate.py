@@ -14,6 +14,7 @@ from anymri.cli.options import Data, Device, Out, progress_bar
 from anymri.errors import UsageError, one_line
 
 _ENDING = ".trust.json"
+_CHECK_ENDING = ".check.json"
 
 
 def calibrate(
@@ -29,7 +30,7 @@ def calibrate(
     checked: Annotated[
         str | None,
         typer.Option(
-            "--check", metavar="TRUST", help="Measure nothing anew: how far does this trust file, or that of weights, hold?"
+            "--check", metavar="TRUST", help="Measure nothing anew: how far does this trust file, or that of these weights, hold?"
         ),
     ] = None,
     device: Device = "auto",
@@ -47,20 +48,14 @@ def calibrate(
     _note_differences(models[0], others)
     where, parts = device_named(device), out.with_name(f".{out.name}.parts")
     with progress_bar("asking", len(pairs)) as advance:
-
-        def told(done: int, total: int, name: str) -> None:
-            advance(done, name)
-
-        if trust is None:
-            found = measure(pairs, others, parts=parts, device=where, report=told)
-        else:
-            found = check(pairs, trust, parts=parts, device=where, report=told)
+        how: Any = {"parts": parts, "device": where, "report": lambda done, total, name: advance(done, name)}
+        found = measure(pairs, others, **how) if trust is None else check(pairs, trust, **how)
     write_trust(out, found)
     shutil.rmtree(parts, ignore_errors=True)
     if isinstance(found, TrustCheck):
         for region, held in found.regions.items():
             _print(region, held.checks, held.empty)
-        print(f"{found.cases} cases of {found.cohort}, all by what {checked} says; figures in {out}")
+        print(f"{found.cases} cases of {found.cohort}, all by what the trust file of {checked} says; figures in {out}")
         return
     for region, measured in found.regions.items():
         _print(region, measured.checks, measured.belief.empty)
@@ -71,22 +66,29 @@ def calibrate(
 def _check_out(out: Path, checked: str | None, also: list[str] | None) -> None:
     if checked is None and not out.name.endswith(_ENDING):
         raise UsageError(f"--out {out}: expected a file that ends in {_ENDING}, named as the weights that it will lie beside")
-    if checked is None:
-        return
-    if out.name.endswith(_ENDING) or out.suffix != ".json":
-        raise UsageError(
-            f"--out {out}: --check makes no trust file but figures; give a file that ends in .json and not in {_ENDING}"
-        )
-    if also:
+    if checked is not None and not out.name.endswith(_CHECK_ENDING):
+        raise UsageError(f"--out {out}: --check makes figures and no trust file; give a file that ends in {_CHECK_ENDING}")
+    if out.is_dir():
+        raise UsageError(f"--out {out}: is a folder; expected a file to write")
+    if checked is not None and also:
         raise UsageError("--for and --check: a check makes no trust file that could be lent; leave one of them out")
 
 
 def _trust_of(checked: str, models: list[Any]) -> Any:
     """Return the trust file that is to be checked, given as a file or by its weights; note whose it is not."""
-    from anymri.trust.record import beside, read_trust
-    from anymri.weights import named
+    from anymri.trust.measurement import check_fits
+    from anymri.trust.record import read_trust
+    from anymri.weights import load_model, load_trust
 
-    trust = read_trust(Path(checked) if checked.endswith(_ENDING) else beside(named(checked).file), weights=None)
+    if checked.endswith(".json"):
+        if not Path(checked).is_file():
+            raise UsageError(f"--check {checked}: there is no such file; expected a trust file, or weights that have one")
+        trust = read_trust(Path(checked), weights=None)
+    elif (trust := load_trust(checked, load_model(checked))) is None:
+        raise UsageError(
+            f"--check {checked}: no trust file lies beside these weights; 'anymri calibrate' without --check makes one"
+        )
+    check_fits(models, trust)
     for model in models:
         if model.sha256 not in trust.record.weights:
             said = f"'{model.header.name}' is not among the weights that the trust file belongs to"
@@ -127,15 +129,17 @@ def _print(region: str, checks: Any, empty: Any) -> None:
     before, after, dice, advice = checks.calibration["raw"], checks.calibration["fitted"], checks.dice, checks.advice
     space = " " * len(region)
     print(
-        f"{region}  calibration error {before.everywhere['all']:.2%} → {after.everywhere['all']:.2%}, "
-        f"near the tumour {before.band['all']:.2%} → {after.band['all']:.2%}"
+        f"{region}  calibration error {before.everywhere['each']:.2%} → {after.everywhere['each']:.2%}, "
+        f"near the tumour {before.band['each']:.2%} → {after.band['each']:.2%} "
+        f"({after.band['patient']:.2%} in a single patient)"
     )
     if dice is None:
-        print(f"{space}  no Dice is expected: too few cases had a mask that was not empty")
+        print(f"{space}  no Dice is expected, or there is no mask: too few cases had one that was not empty")
     else:
+        alone = "" if dice.by_modalities_alone is None else f" ({dice.by_modalities_alone:.3f} from the modalities alone)"
         print(
-            f"{space}  expected Dice off by {dice.mean_absolute_error:.3f} ({dice.by_modalities_alone:.3f} from the "
-            f"modalities alone), correlation {dice.correlation:.2f}, {dice.coverage:.0%} in the range"
+            f"{space}  expected Dice off by {dice.mean_absolute_error:.3f}{alone}, correlation {dice.correlation:.2f}, "
+            f"{dice.coverage:.0%} in the range"
         )
     if caution := checks.caution:
         warned = caution.doubtful_poor + caution.uncertain_poor

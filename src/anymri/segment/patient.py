@@ -24,7 +24,7 @@ from anymri.errors import OutputError, UsageError
 from anymri.preparation.labels import labels_from_bits
 from anymri.segment.visit import Opened, Visit, checked_images, inputs_of, opened_case, opened_images, read_images
 from anymri.trust import statement
-from anymri.trust.calibration import RAW
+from anymri.trust.calibration import Calibration
 from anymri.trust.record import Trust
 from anymri.trust.statement import NOT_MEASURED, Statement
 from anymri.volumes.nifti import write_nifti
@@ -194,7 +194,8 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     if options.probabilities:
         how = statement.calibrations(options.trust, opened.subset)
         rows = [
-            how.get(r, RAW).probability(x) for r, x in zip(task.region_names, restored(logits, opened.grid, native), strict=True)
+            how.get(r, Calibration()).probability(x)
+            for r, x in zip(task.region_names, restored(logits, opened.grid, native), strict=True)
         ]
         # Each region lies inside the one before, so it cannot be the likelier of the two.
         nested_rows = accumulate(rows, np.minimum)

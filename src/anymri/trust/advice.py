@@ -31,7 +31,7 @@ class Gain(BaseModel):
         mean: Over the cases.
         low: Most often not less.
         high: Most often not more.
-        error: Standard error of the mean; None in files of before, where it was not kept.
+        error: Standard error of the mean.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,12 +39,12 @@ class Gain(BaseModel):
     mean: float
     low: float
     high: float
-    error: float | None = None
+    error: float
 
     @property
     def helps(self) -> bool:
         """Whether it is enough, and sure enough, to be called help."""
-        return self.mean >= LEAST_GAIN and self.mean >= _ERRORS * (self.error or 0.0)
+        return self.mean >= LEAST_GAIN and self.mean >= _ERRORS * self.error
 
 
 Gains = dict[str, dict[str, Gain]]  # Subset → missing modality → gain.

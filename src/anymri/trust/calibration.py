@@ -36,24 +36,24 @@ class Calibration(BaseModel):
         return expit(logits / self.temperature + self.offset)
 
 
-class Calibrations(Calibration):
+class Calibrations(BaseModel):
     """Calibrations of one region.
 
-    By itself it is that of all subsets together. It serves none of them well: a network that sees T1c alone and one that sees all
-    four are wrong in other ways.
+    A network that sees T1c alone and one that sees all four are wrong in other ways, so each subset has its own.
 
     Attributes:
-        subsets: Subset, as it prints → its own; empty in files of before.
+        pooled: Of all subsets together.
+        subsets: Subset, as it prints → its own.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pooled: Calibration = Calibration()
     subsets: dict[str, Calibration] = {}
 
     def of(self, subset: str) -> Calibration:
         """Return that of a subset; that of all together where it has none."""
-        return self.subsets.get(subset, self)
-
-
-RAW = Calibrations()
+        return self.subsets.get(subset, self.pooled)
 
 
 def fitted_temperature(voxels_K: Array, true_K: Array) -> Calibration:

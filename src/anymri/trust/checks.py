@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import LEAST_GAIN, Step
-from anymri.trust.calibration import RAW, Calibrations
+from anymri.trust.calibration import Calibrations
 from anymri.trust.counts import DOMAINS, EVERYWHERE, TRUE, Array, Floats
 from anymri.trust.expectation import LOW, Expected
 from anymri.trust.fitting import LEAST_CASES, Belief, Sample, calibrated, fitted, weighed
@@ -27,11 +27,14 @@ class _Figures(BaseModel):
 
 
 class CalibrationCheck(_Figures):
-    """Expected calibration error of voxels, pooled over cases.
+    """Expected calibration error: cases in two halves, each by what the other taught, and the mean of both.
+
+    Errors are pooled over cases, where too high and too low cancel. That of each case by all others would cancel too well: what
+    all others teach is all but fitted to it.
 
     Attributes:
-        everywhere: Number of modalities, or ``all`` → error, over the brain; ``each``: the mean of the errors of every subset by
-            itself, in which none hides another's of opposite sign.
+        everywhere: Number of modalities, or ``all`` → error, over the brain, pooled over cases and subsets; ``each``: pooled over
+            cases alone, and the mean over subsets; ``patient``: of single masks, and the mean over cases and subsets.
         band: The same within the outermost region and 10 mm around it.
         cross_entropy: Over the brain, nats per voxel, mean over cases and subsets.
     """
@@ -46,7 +49,8 @@ class DiceCheck(_Figures):
 
     Attributes:
         mean_absolute_error: Over cases and subsets.
-        by_modalities_alone: The same error of a formula that knows what is at hand and nothing of the patient.
+        by_modalities_alone: The same error of a formula that knows what is at hand and nothing of the patient; None if a case with
+            a mask is the only one.
         correlation: Pearson's, over cases and subsets.
         within_subsets: Pearson's after each subset's mean is taken off both: what is known of the patient.
         coverage: Share of cases and subsets whose Dice lay in the range.
@@ -54,7 +58,7 @@ class DiceCheck(_Figures):
     """
 
     mean_absolute_error: float
-    by_modalities_alone: float
+    by_modalities_alone: float | None
     correlation: float
     within_subsets: float
     coverage: float
@@ -87,14 +91,14 @@ class Always(_Figures):
     Attributes:
         gain: Mean gain in Dice of that modality.
         advised: The same of the advice.
-        best: Share of the choices there in which no other modality gained more; None if that was not measured.
+        best: Share of the choices there in which no other modality gained more.
         advised_best: The same share of the advice.
     """
 
     gain: float
     advised: float
-    best: float | None = None
-    advised_best: float | None = None
+    best: float
+    advised_best: float
 
 
 class AdviceCheck(_Figures):
@@ -110,8 +114,7 @@ class AdviceCheck(_Figures):
         by_patient: Mean gain of a choice among all steps that looks at the model's uncertainty as well.
         by_patient_error: Standard error, over cases, of the difference between that and the advice.
         coverage: Share of all gains, named or not, that lay in their range.
-        unnamed: Choices beside these where none was known to help, so that none was named; None in files of before, in which the
-            highest mean gain counts as advice there, too.
+        unnamed: Choices beside these where none was known to help, so that none was named.
     """
 
     choices: int
@@ -123,24 +126,24 @@ class AdviceCheck(_Figures):
     by_patient: float
     by_patient_error: float
     coverage: float
-    unnamed: int | None = None
+    unnamed: int
 
 
 class Checks(_Figures):
     """All figures of one region.
 
     Attributes:
-        calibration: ``raw``, a ``temperature`` for each subset, ``pooled`` over them with an offset, ``fitted`` to each with one →
-            figures. In files of before ``temperature`` and ``fitted`` are pooled.
+        calibration: ``raw``, ``temperature`` of each subset without an offset, ``pooled`` over subsets, ``fitted`` to each →
+            figures. Of what is believed after other cases there is no ``temperature``.
         dice: Of the expected Dice; None where too few masks were not empty.
         advice: Of the advice; None where one is named in fewer than two cases.
-        caution: Of the warnings; None where no Dice is expected, or where that was not measured.
+        caution: Of the warnings; None where no Dice is expected.
     """
 
     calibration: dict[str, CalibrationCheck]
     dice: DiceCheck | None
     advice: AdviceCheck | None
-    caution: CautionCheck | None = None
+    caution: CautionCheck | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +151,6 @@ class Said:
     """What was said of one case by what the others taught.
 
     Attributes:
-        calibrations: Way → calibrations.
         expected: Subset by subset; None where the mask is empty or too little was seen.
         by_modalities: The middle of what would be expected without a look at the patient, (S,).
         gains: Step by step: mean, low, high, (steps, 3); NaN where too little was seen.
@@ -156,7 +158,6 @@ class Said:
         gains_by_patient: What is expected of each step in this patient, (steps,).
     """
 
-    calibrations: dict[str, Calibrations]
     expected: tuple[Expected | None, ...]
     by_modalities: Floats
     gains: Floats
@@ -175,25 +176,17 @@ def said_of(sample: Sample, case: int, *, belief: Belief | None = None) -> Said:
     rest, alone = sample.without([case]), sample.taken([case])
     belief, walk = belief or fitted(rest, least=LEAST_CASES - 1), advice.steps(sample.subsets, sample.modalities)
     how = belief.calibration
-    warmth = {n: calibration.fitted_temperature(*c) for n, *c in zip(rest.subsets, *weighed(rest), strict=True)}
-    ways = {
-        "raw": RAW,
-        "temperature": Calibrations(subsets=warmth),
-        "pooled": Calibrations(temperature=how.temperature, offset=how.offset),
-        "fitted": how,
-    }
     soft = alone.soft_dice(how)[0]
     cells = [belief.gains.get(sample.subsets[s.without], {}).get(s.modality) for s in walk]
     gains = np.array([[np.nan] * 3 if c is None else [c.mean, c.low, c.high] for c in cells]).reshape(-1, 3)
     formula, rows = belief.expectation, zip(soft, sample.at_hand, alone.empty_CS[0], strict=True)
     expected = (None if formula is None or empty else formula.expected(float(d), names) for d, names, empty in rows)
     return Said(
-        calibrations=ways,
         expected=tuple(expected),
         by_modalities=_by_modalities(rest),
         gains=gains,
         helps=np.array([c is not None and c.helps for c in cells], bool),
-        gains_by_patient=gains[:, 0] + _by_patient(rest, walk, soft),
+        gains_by_patient=gains[:, 0] + _by_patient(rest, walk, soft, how),
     )
 
 
@@ -206,9 +199,9 @@ def _by_modalities(rest: Sample) -> Floats:
     return np.array([blind.expected(0.5, names).middle for names in rest.at_hand])
 
 
-def _by_patient(rest: Sample, walk: Sequence[Step], soft_S: Floats) -> Floats:
+def _by_patient(rest: Sample, walk: Sequence[Step], soft_S: Floats, how: Calibrations) -> Floats:
     """Return by how much each step's gain is expected to differ from the mean, for a patient with these soft Dice."""
-    known, seen = rest.soft_dice(calibrated(rest)), ~rest.empty_CS
+    known, seen = rest.soft_dice(how), ~rest.empty_CS
     if not seen.any():
         return np.zeros(len(walk))
     centre, spread = _means(known, seen), rest.rows(known).std() or 1.0
@@ -231,32 +224,65 @@ def _means(values_CN: Floats, seen_CN: Array) -> Floats:
 def checked(sample: Sample, *, belief: Belief | None = None) -> Checks:
     """Return the figures of a region, each case by what the others taught, or all by what is believed after others than these."""
     said = [said_of(sample, c, belief=belief) for c in range(len(sample))]
-    ways = said[0].calibrations
     return Checks(
-        calibration={way: _calibration(sample, [s.calibrations[way] for s in said]) for way in ways},
+        calibration=_calibration(sample, belief),
         dice=_dice(sample, said),
         advice=_advice(sample, said),
         caution=_caution(sample, said),
     )
 
 
-def _calibration(sample: Sample, calibrations: Sequence[Calibrations]) -> CalibrationCheck:
+def taught(rest: Sample) -> dict[str, Calibrations]:
+    """Return way → the calibrations that some cases teach."""
+    how = calibrated(rest)
+    warmth = {n: calibration.fitted_temperature(*counts) for n, *counts in zip(rest.subsets, *weighed(rest), strict=True)}
+    return {
+        "raw": Calibrations(),
+        "temperature": Calibrations(subsets=warmth),
+        "pooled": Calibrations(pooled=how.pooled),
+        "fitted": how,
+    }
+
+
+def _calibration(sample: Sample, belief: Belief | None) -> dict[str, CalibrationCheck]:
+    cases = range(len(sample))
+    if belief is None:
+        halves = [cases[0::2], cases[1::2]]
+        found = [{way: _errors(sample.taken(h), how) for way, how in taught(sample.without(h)).items()} for h in halves]
+    else:
+        ways = {"raw": Calibrations(), "pooled": Calibrations(pooled=belief.calibration.pooled), "fitted": belief.calibration}
+        found = [{way: _errors(sample, how) for way, how in ways.items()}]
+    return {way: _mean([checks[way] for checks in found]) for way in found[0]}
+
+
+def _mean(checks: Sequence[CalibrationCheck]) -> CalibrationCheck:
+    first = checks[0]
+    return CalibrationCheck(
+        everywhere={name: float(np.mean([c.everywhere[name] for c in checks])) for name in first.everywhere},
+        band={name: float(np.mean([c.band[name] for c in checks])) for name in first.band},
+        cross_entropy=float(np.mean([c.cross_entropy for c in checks])),
+    )
+
+
+def _errors(sample: Sample, calibrations: Calibrations) -> CalibrationCheck:
     sizes = np.array([len(names) for names in sample.at_hand])
     groups = {str(k): sizes == k for k in sorted(set(sizes.tolist()))} | {"all": sizes > 0}
-    cells = [
-        [(n, how.of(subset)) for n, subset in zip(row, sample.subsets, strict=True)]
-        for row, how in zip(sample.counts_CSNK, calibrations, strict=True)
-    ]
+    ways = [calibrations.of(subset) for subset in sample.subsets]
     errors: dict[str, Shares] = {}
     for domain, (voxels, true) in DOMAINS.items():
-        off = np.array([[calibration.gaps(n[voxels], n[true], how) for n, how in row] for row in cells])
-        total = sample.counts_CSNK[:, :, voxels].sum((0, 2))
+        counts = sample.counts_CSNK
+        rows = [[calibration.gaps(n[voxels], n[true], how) for n, how in zip(row, ways, strict=True)] for row in counts]
+        off_CSB, total_CS = np.array(rows), counts[:, :, voxels].sum(-1).astype(np.float64)
+        total_S = total_CS.sum(0)
         errors[domain] = {
-            name: float(np.abs(off[:, of].sum((0, 1))).sum() / total[of].sum()) for name, of in groups.items() if total[of].sum()
+            name: float(np.abs(off_CSB[:, of].sum((0, 1))).sum() / total_S[of].sum())
+            for name, of in groups.items()
+            if total_S[of].sum()
         }
-        apart = np.abs(off.sum(0)).sum(-1)[total > 0] / total[total > 0]
-        errors[domain]["each"] = float(apart.mean())
-    surprise = [calibration.cross_entropy(n[EVERYWHERE], n[TRUE], how) for row in cells for n, how in row]
+        for name, off, total in (("each", off_CSB.sum(0), total_S), ("patient", off_CSB, total_CS)):
+            errors[domain][name] = float((np.abs(off).sum(-1)[total > 0] / total[total > 0]).mean())
+    pairs = [(n, how) for row in sample.counts_CSNK for n, how in zip(row, ways, strict=True)]
+    surprise = [calibration.cross_entropy(n[EVERYWHERE], n[TRUE], how) for n, how in pairs]
     return CalibrationCheck(everywhere=errors["everywhere"], band=errors["band"], cross_entropy=float(np.mean(surprise)))
 
 
@@ -270,7 +296,7 @@ def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck | None:
     low, middle, high, reached, blind = (x[known] for x in (low, middle, high, reached, blind))
     return DiceCheck(
         mean_absolute_error=float(np.abs(middle - reached).mean()),
-        by_modalities_alone=float(np.abs(blind - reached).mean()),
+        by_modalities_alone=float(np.abs(blind - reached).mean()) if np.isfinite(blind).all() else None,
         correlation=expectation.correlation(middle, reached),
         within_subsets=expectation.correlation(*apart),
         coverage=float(((low <= reached) & (reached <= high)).mean()),

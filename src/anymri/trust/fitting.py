@@ -101,7 +101,7 @@ class Belief(BaseModel):
         calibration: From logits to probabilities.
         expectation: From these to the Dice to expect of a mask that is not empty; None if too few such masks were seen.
         gains: Subset → missing modality → what it gained; without what too few cases tell.
-        empty: How often an empty mask was right; None if that was not counted.
+        empty: How often an empty mask was right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -109,7 +109,7 @@ class Belief(BaseModel):
     calibration: Calibrations
     expectation: Expectation | None
     gains: dict[str, dict[str, Gain]]
-    empty: EmptyMasks | None = None
+    empty: EmptyMasks
 
 
 def samples(observations: Sequence[Observation], modalities: ModalitySet) -> tuple[Sample, ...]:
@@ -160,11 +160,15 @@ def fitted(sample: Sample, *, least: int = LEAST_CASES) -> Belief:
 
 
 def calibrated(sample: Sample) -> Calibrations:
-    """Return the calibrations that make the reference of these cases likeliest: of each subset, and of all together."""
+    """Return the calibrations that make the reference of these cases likeliest.
+
+    That of a subset rests on its own voxels and on those of all subsets, each with half the weight: on its own alone it learns
+    what is chance in these cases, and is worse on others than one for all.
+    """
     voxels, true = weighed(sample)
-    pooled = calibration.fitted(voxels.sum(0), true.sum(0))
-    own = {name: calibration.fitted(*counts) for name, *counts in zip(sample.subsets, voxels, true, strict=True)}
-    return Calibrations(temperature=pooled.temperature, offset=pooled.offset, subsets=own)
+    whole = voxels.mean(0), true.mean(0)
+    own = {n: calibration.fitted(v + whole[0], t + whole[1]) for n, v, t in zip(sample.subsets, voxels, true, strict=True)}
+    return Calibrations(pooled=calibration.fitted(*whole), subsets=own)
 
 
 def weighed(sample: Sample) -> tuple[Floats, Floats]:

@@ -114,14 +114,15 @@ def check(pairs: Assigned, trust: Trust, *, parts: Path, device: torch.device, r
         report: As for ``measure``.
 
     Raises:
-        UsageError: If the file is of another method or task than the weights.
+        UsageError: If the file is of another method or task than the weights, or rests on these cases.
         OutputError: If a part cannot be written.
     """
-    first, record = pairs[0][0].header, trust.record
-    if (record.method, record.task) != (first.method, first.task):
+    record = trust.record
+    check_fits([model for model, _ in pairs], trust)
+    if record.cohort == _cohort(pairs) and set(record.measured) & set(_asked(pairs)):
         raise UsageError(
-            f"the trust file is of method {record.method} for task {record.task}, weights '{first.name}' of {first.method} for "
-            f"{first.task}; give one of their own"
+            f"the trust file was measured with these weights on cohort '{record.cohort}', which these are of: on its own cases "
+            "nothing is checked; give others, prepared from data of another name"
         )
     regions = _observed(pairs, parts, device, report)
     return TrustCheck(
@@ -136,6 +137,21 @@ def check(pairs: Assigned, trust: Trust, *, parts: Path, device: torch.device, r
         },
         version=version("anymri"),
     )
+
+
+def check_fits(models: Sequence[Model], trust: Trust) -> None:
+    """Check that a trust file could be lent to weights.
+
+    Raises:
+        UsageError: If it is of another method or task than one of them.
+    """
+    record = trust.record
+    for header in (model.header for model in models):
+        if (record.method, record.task) != (header.method, header.task):
+            raise UsageError(
+                f"the trust file is of method {record.method} for task {record.task}, weights '{header.name}' of {header.method} "
+                f"for {header.task}; give one of their own"
+            )
 
 
 def _observed(pairs: Assigned, parts: Path, device: torch.device, report: Report | None) -> dict[str, Sample]:

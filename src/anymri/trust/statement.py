@@ -63,7 +63,7 @@ class Statement:
         record, told, unknown = self.trust.record, [], []
         for region in self.empty:
             seen = record.regions[region].belief.empty
-            if seen is None or not seen.masks:
+            if not seen.masks:
                 unknown.append(region)
                 continue
             told.append(

@@ -1,0 +1,31 @@
+"""What the documents say of trust is what the trust files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ..material import benchmark
+
+ROOT = Path(__file__).parents[2]
+benchmark("shipped_scores")
+script = benchmark("shipped_trust")
+
+
+@pytest.mark.parametrize("name", script.NAMES)
+def test_documents_hold_every_table_as_it_is_printed(name: str) -> None:
+    printed = script.tables(name)
+    texts = {
+        "measurements": (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8"),
+        "card": (script.WEIGHTS / f"{name}.md").read_text(encoding="utf-8"),
+    }
+    where = {heading: "card" if heading.startswith("card") else "measurements" for heading in printed}
+    assert len(printed) == 6 and [heading for heading, table in printed.items() if table not in texts[where[heading]]] == []
+
+
+def test_a_warning_is_right_or_in_vain() -> None:
+    for name in script.NAMES:
+        for row in script.tables(name)["card, warnings"].splitlines()[2:]:
+            poor, warned, silent, vain = (int(cell) for cell in row.strip("| ").split(" | ")[1:])
+            assert warned + silent == poor and vain >= 0
