@@ -2,11 +2,12 @@
 
     python benchmarks/robustness.py STUDIES --weights ccsd-small --out robustness
     python benchmarks/robustness.py STUDIES --splits splits.json --fold 4 --subsets FLAIR+T1c T1c --only noise_5 --out noise
+    python benchmarks/robustness.py STUDIES --weights runs/ccsd_fold0 runs/ccsd_fold1 --out robustness
 
-STUDIES is anything that ``anymri prepare`` reads. Without --cases or --fold all cases with a reference are taken that the weights
-were not trained on. Every image is disturbed before it is prepared (disturbances.py); masks are brought to the reference's grid,
-also of patients who were moved, and scored by protocol ``anymri``. What a case has is prepared and encoded together, and decoded
-for every subset, as ``anymri evaluate`` does.
+STUDIES is anything that ``anymri prepare`` reads. Of several weights each case is taken by the first that was not trained on it.
+Without --cases or --fold all cases with a reference are taken that some weights were not trained on. Every image is disturbed
+before it is prepared (disturbances.py); masks are brought to the reference's grid, also of patients who were moved, and scored by
+protocol ``anymri``. What a case has is prepared and encoded together, and decoded for every subset, as ``anymri evaluate`` does.
 
 * What happens to one image alone happens to each modality in turn, from case to case of the cohort, and is scored for subsets
   that hold it.
@@ -20,10 +21,11 @@ computed again. A case that the package refuses to prepare so is counted and nam
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -60,13 +62,13 @@ class Settings:
     """What is measured; kept beside the scores, so that nothing else is added to them.
 
     Attributes:
-        weights: Name and SHA-256.
+        weights: Names and SHA-256.
         cohort: Name of the cohort.
         subsets: As a Subset prints.
         seed: Of all draws.
     """
 
-    weights: tuple[str, str]
+    weights: tuple[tuple[str, str], ...]
     cohort: str
     subsets: tuple[str, ...]
     seed: int
@@ -171,13 +173,11 @@ def scored(
     return rows
 
 
-def measure(
-    model: Model, cohort: Cohort, names: Sequence[str], settings: Settings, chosen: Sequence[Disturbance], *, out: Path
-) -> None:
-    """Score every case under every disturbance that lies not there yet, one file each."""
+def measure(models: Mapping[str, Model], cohort: Cohort, settings: Settings, chosen: Sequence[Disturbance], *, out: Path) -> None:
+    """Score every case, by its model, under every disturbance that lies not there yet, one file each."""
     numbers = {s.name: i for i, s in enumerate(cohort.studies)}
-    seed, run = model.header.training.seed, model.sha256[:12]
-    for done, name in enumerate(names, start=1):
+    for done, (name, model) in enumerate(models.items(), start=1):
+        seed, run = model.header.training.seed, model.sha256[:12]
         started, folder = time.perf_counter(), out / "cases" / name
         make_folder(folder)
         todo = [d for d in chosen if not (folder / f"{d.name}.csv").is_file()]
@@ -197,7 +197,7 @@ def measure(
                 write_text(refusal, f"{error}\n")
             for table, rows in reversed(tables.items()):  # The one that is looked for last.
                 write_scores(folder / f"{table}.csv", ScoreTable(rows))
-        print(f"{done}/{len(names)} {name}: {len(todo)} in {time.perf_counter() - started:.0f} s", flush=True)
+        print(f"{done}/{len(models)} {name}: {len(todo)} in {time.perf_counter() - started:.0f} s", flush=True)
 
 
 def collected(cases: Sequence[str], names: Sequence[str], out: Path) -> dict[str, ScoreTable]:
@@ -254,8 +254,9 @@ def summary(
     """Return a table per subset and what must be known to read them; written to summary.md as well."""
     tables = collected(cases, [d.name for d in chosen] + list(BESIDE.values()), out)
     shown = [subset_table(tables, chosen, s, regions) for s in settings.subsets]
+    weights = ", ".join(f"{name} ({sha256[:12]})" for name, sha256 in settings.weights)
     notes = [
-        f"{settings.weights[0]} ({settings.weights[1][:12]}), {len(cases)} cases of {settings.cohort}, seed {settings.seed}",
+        f"{weights}, {len(cases)} cases of {settings.cohort}, seed {settings.seed}",
         "Dice in percent, protocol anymri; difference to the undisturbed images of the same cases, with a bootstrap 95 % interval",
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
     ]
@@ -277,14 +278,14 @@ def summary(
     return shown, notes
 
 
-def chosen_cases(cohort: Cohort, model: Model, given: argparse.Namespace) -> tuple[str, ...]:
-    """Return the names of the cases to score.
+def chosen_cases(cohort: Cohort, models: Sequence[Model], given: argparse.Namespace) -> dict[str, Model]:
+    """Return the cases to score, each with the first of the models that was not trained on it.
 
     Raises:
         UsageError: If one is not there or has no reference, or there is none.
     """
     able = [s.name for s in cohort.studies if s.labels is not None]
-    trained = set(model.header.training.cases)
+    unseen = {n: next((m for m in models if n not in m.header.training.cases), None) for n in able}
     if given.cases:
         names = tuple(given.cases)
     elif given.fold is not None:
@@ -293,15 +294,15 @@ def chosen_cases(cohort: Cohort, model: Model, given: argparse.Namespace) -> tup
             raise UsageError("--fold: no folds came with these studies; name a splits.json with --splits")
         names = split.test(given.fold)
     else:
-        names = tuple(n for n in able if n not in trained)
+        names = tuple(n for n in able if unseen[n] is not None)
     lacking = [n for n in names if n not in able]
     if lacking:
         raise UsageError(f"{given.studies}: has no case {lacking[0]} with a reference; it has {len(able)}")
     if not names:
         raise UsageError(f"{given.studies}: all cases were in the training of these weights; name some with --cases")
-    if seen := trained.intersection(names):
+    if seen := [n for n in names if unseen[n] is None]:
         print(f"note: {len(seen)} of these {len(names)} cases were in the training of these weights", file=sys.stderr)
-    return names
+    return {n: unseen[n] or models[0] for n in names}
 
 
 def check_same(settings: Settings, out: Path) -> None:
@@ -310,7 +311,7 @@ def check_same(settings: Settings, out: Path) -> None:
     Raises:
         UsageError: If it was not.
     """
-    path, content = out / "settings.json", {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()}
+    path, content = out / "settings.json", json.loads(json.dumps(asdict(settings)))
     if path.is_file():
         before = parsed_json(path)
         if unlike := [k for k in content if before.get(k) != content[k]]:
@@ -323,7 +324,9 @@ def options() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", type=Path)
-    parser.add_argument("--weights", help="Name, file or run folder; the default weights if none are given.")
+    parser.add_argument(
+        "--weights", nargs="+", default=[None], help="Names, files or run folders; the default weights if not given."
+    )
     parser.add_argument("--layout", default=AUTO)
     parser.add_argument("--scheme", help="Label scheme of the references, if not what the layout says.")
     parser.add_argument("--cases", nargs="+")
@@ -341,17 +344,16 @@ def main(words: Sequence[str] | None = None) -> None:
     given = options().parse_args(words)
     keep_memory()
     try:
-        model = load_model(given.weights)
-        task = model.method.task
+        models = [load_model(name) for name in given.weights]
+        task = models[0].method.task
         cohort = find_cohort(given.studies, task, layout=given.layout, scheme=given.scheme)
         subsets = tuple(str(parsed(s, task)) for s in given.subsets)
         chosen = [d for d in DISTURBANCES if d is UNDISTURBED or not given.only or d.name in given.only]
-        weights = model.header.name, model.sha256
-        cases = chosen_cases(cohort, model, given)
-        settings = Settings(weights, cohort.name, subsets, given.seed)
+        cases = chosen_cases(cohort, models, given)
+        settings = Settings(tuple((m.header.name, m.sha256) for m in models), cohort.name, subsets, given.seed)
         check_same(settings, given.out)
-        measure(model, cohort, cases, settings, chosen, out=given.out)
-        tables, notes = summary(settings, cases, chosen, task.region_names, out=given.out)
+        measure(cases, cohort, settings, chosen, out=given.out)
+        tables, notes = summary(settings, tuple(cases), chosen, task.region_names, out=given.out)
     except AnymriError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

@@ -99,24 +99,27 @@ def test_differences_are_paired_and_beside_the_same_part() -> None:
     )
 
 
-def test_cases_that_the_weights_have_not_seen_are_taken() -> None:
+def test_cases_that_the_weights_have_not_seen_are_taken(capsys: pytest.CaptureFixture[str]) -> None:
     studies = tuple(Study(n, {}, Source(Path(n)) if n != "d" else None, "s") for n in "abcd")
     cohort = Cohort("made", studies, split=Split((("a", "b"), ("c",))))
-    model = SimpleNamespace(header=SimpleNamespace(training=SimpleNamespace(cases=("a",))))
+    first, second = (SimpleNamespace(header=SimpleNamespace(training=SimpleNamespace(cases=seen))) for seen in (("a",), ("b", "c")))
     given = Namespace(studies="S", cases=None, fold=None, splits=None)
-    assert script.chosen_cases(cohort, model, given) == ("b", "c")
-    assert script.chosen_cases(cohort, model, Namespace(**vars(given) | {"fold": 1})) == ("c",)
+    assert script.chosen_cases(cohort, [first], given) == {"b": first, "c": first}
+    assert script.chosen_cases(cohort, [second, first], given) == {"a": second, "b": first, "c": first}
+    assert script.chosen_cases(cohort, [second, first], Namespace(**vars(given) | {"fold": 1})) == {"c": first}
     with pytest.raises(UsageError, match="no case d with a reference"):
-        script.chosen_cases(cohort, model, Namespace(**vars(given) | {"cases": ["d"]}))
+        script.chosen_cases(cohort, [first], Namespace(**vars(given) | {"cases": ["d"]}))
     with pytest.raises(UsageError, match="--splits"):
-        script.chosen_cases(replace(cohort, split=None), model, Namespace(**vars(given) | {"fold": 0}))
-    model.header.training.cases = ("a", "b", "c")
+        script.chosen_cases(replace(cohort, split=None), [first], Namespace(**vars(given) | {"fold": 0}))
+    first.header.training.cases = ("a", "b", "c")
     with pytest.raises(UsageError, match="all cases were in the training"):
-        script.chosen_cases(cohort, model, given)
+        script.chosen_cases(cohort, [first], given)
+    assert script.chosen_cases(cohort, [first], Namespace(**vars(given) | {"cases": ["b"]})) == {"b": first}
+    assert "note: 1 of these 1 cases" in capsys.readouterr().err
 
 
 def test_another_measurement_is_not_added_to(tmp_path: Path) -> None:
-    settings = script.Settings(("w", "0"), "c", ("T1c",), 0)
+    settings = script.Settings((("w", "0"),), "c", ("T1c",), 0)
     script.check_same(settings, tmp_path / "out")
     script.check_same(settings, tmp_path / "out")
     with pytest.raises(UsageError, match="other seed"):
