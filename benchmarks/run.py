@@ -20,7 +20,14 @@ from measuring import described
 
 HERE = Path(__file__).parent
 PARTS = {"run", "reference", "measuring", "disturbances"}
-CHECKS = {"robustness", "presence_gate", "thresholds", "shipped_scores", "shipped_trust"}  # They need real cases or stored scores.
+CHECKS = {
+    "robustness",
+    "presence_gate",
+    "thresholds",
+    "calibrations",
+    "shipped_scores",
+    "shipped_trust",
+}  # They need real cases or stored scores.
 
 
 def scripts() -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
+
+from anymri.trust.record import read_trust
 
 from ..material import benchmark
 
@@ -22,6 +26,16 @@ def test_documents_hold_every_table_as_it_is_printed(name: str) -> None:
     }
     where = {heading: "card" if heading.startswith("card") else "measurements" for heading in printed}
     assert len(printed) == 6 and [heading for heading, table in printed.items() if table not in texts[where[heading]]] == []
+
+
+def test_what_held_on_others_is_as_it_is_stored() -> None:
+    assert script.held() in (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
+    stored = script.STORED / "ccsd-base_folds01.trust.json"
+    check = json.loads((script.STORED / "ccsd-base_folds01_on_folds23.check.json").read_text(encoding="utf-8"))
+    assert hashlib.sha256(stored.read_bytes()).hexdigest() == check["trust"]
+    asked = set(check["weights"])
+    trust = read_trust(stored, weights=None).record
+    assert asked.isdisjoint(trust.measured) and check["cases"] == 34
 
 
 def test_a_warning_is_right_or_in_vain() -> None:

@@ -158,14 +158,14 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
     known = {
         "expected_dice": {"WT": [0.7, 0.9], "TC": [0.5, 0.8], "ET": [0.123, 0.456]},
         "most_helpful": {"WT": None, "TC": {"modality": "T2", "gain": [-0.01, 0.2]}, "ET": {"modality": "T2", "gain": [0.05, 0.3]}},
-        "trust": {"cases": 17, "level": 0.8, "sha256": "cd" * 32},
+        "trust": {"cases": 17, "level": 0.8, "sha256": "cd" * 32, "lent": False},
         "warnings": ["Do not rely on ET."],
     }
     _, page = _written(tmp_path, _summary(**known))
     for words in (
         "0.12 to 0.46",
         "80% of patients",
-        "17 patients",
+        "17 patients that the network had not seen",
         "WT none",
         "TC T2 -0.01 to +0.20",
         "ET T2 +0.05 to +0.30",
@@ -190,6 +190,7 @@ def test_where_trust_was_not_measured_the_page_claims_nothing(tmp_path: Path, kn
 
 
 def test_with_all_sequences_nothing_could_help(tmp_path: Path) -> None:
-    known = {"expected_dice": {"WT": [0.7, 0.9]}, "most_helpful": {}, "trust": {"cases": 17, "level": 0.8}}
+    known = {"expected_dice": {"WT": [0.7, 0.9]}, "most_helpful": {}, "trust": {"cases": 17, "level": 0.8, "lent": True}}
     _, page = _written(tmp_path, _summary(**known))
+    assert "17 patients that networks trained in the same way had not seen" in page.text
     assert "How far to trust it" in page.text and "would help" not in page.text

@@ -113,9 +113,11 @@ def test_the_summary_is_plain_numbers() -> None:
 
 
 def test_without_a_trust_file_nothing_is_said_of_it() -> None:
-    assert made_by(None) is None and calibrations(None, GLIOMA.modalities.subset(["T1"])) == {}
-    told = made_by(Trust(made_record(GLIOMA, "ab"), "cd"))
-    assert told == {"sha256": "cd", "cohort": "made_up", "cases": 17, "level": 0.8}
+    assert made_by(None, "ab") is None and calibrations(None, GLIOMA.modalities.subset(["T1"])) == {}
+    told = made_by(Trust(made_record(GLIOMA, "ab"), "cd"), "ab")
+    assert told == {"sha256": "cd", "cohort": "made_up", "cases": 17, "level": 0.8, "lent": False}
+    lent = made_by(Trust(made_record(GLIOMA, "ab"), "cd"), "ef")
+    assert lent is not None and lent["lent"]
 
 
 def test_what_is_at_hand_has_a_calibration_of_its_own() -> None:

@@ -24,7 +24,7 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
             ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``doubtful_regions`` and
             ``uncertain_regions``, ``expected_dice`` (region → lowest and highest, or None), ``most_helpful`` (region → ``modality``
-            and ``gain``, lowest and highest, or None) and ``trust`` (``cases`` and ``level``: what that rests on).
+            and ``gain``, lowest and highest, or None) and ``trust`` (``cases``, ``level`` and ``lent``: what that rests on).
         preview_png: The picture, as ``write_preview`` leaves it.
         task: Names and colours of what is shown.
 
@@ -86,7 +86,7 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
         else {"region": region, "modality": "none", "gain": ""}
         for region, best in helpful.items()
     ]
-    return {"share": f"{trust['level']:.0%}", "cases": trust["cases"], "rows": rows}
+    return {"share": f"{trust['level']:.0%}", "cases": trust["cases"], "lent": trust["lent"], "rows": rows}
 
 
 def _millilitres(volume_ml: float | None) -> str:

@@ -221,7 +221,7 @@ def made_by(model: Model, options: Options) -> dict[str, Any]:
         "weights": {"name": model.header.name, "sha256": model.sha256, "method": model.header.method},
         "versions": {"anymri": version("anymri"), "torch": version("torch"), "python": platform.python_version()}
         | version_of(options.backend),
-        "trust": statement.made_by(options.trust),
+        "trust": statement.made_by(options.trust, model.sha256),
     }
 
 
@@ -296,7 +296,7 @@ def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume
     if said is not None:
         warnings += [said.unfound(), said.unmeasured()]
     if subset.missing and said is None:
-        warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain; the weights' card says by how much.")
+        warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain.")
     coverage = opened.coverage
     for modality, share in coverage.items():
         if share < WHOLE:

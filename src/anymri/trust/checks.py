@@ -248,10 +248,10 @@ def _calibration(sample: Sample, belief: Belief | None) -> dict[str, Calibration
     cases = range(len(sample))
     if belief is None:
         halves = [cases[0::2], cases[1::2]]
-        found = [{way: _errors(sample.taken(h), how) for way, how in taught(sample.without(h)).items()} for h in halves]
+        found = [{way: errors(sample.taken(h), how) for way, how in taught(sample.without(h)).items()} for h in halves]
     else:
         ways = {"raw": Calibrations(), "pooled": Calibrations(pooled=belief.calibration.pooled), "fitted": belief.calibration}
-        found = [{way: _errors(sample, how) for way, how in ways.items()}]
+        found = [{way: errors(sample, how) for way, how in ways.items()}]
     return {way: _mean([checks[way] for checks in found]) for way in found[0]}
 
 
@@ -264,26 +264,27 @@ def _mean(checks: Sequence[CalibrationCheck]) -> CalibrationCheck:
     )
 
 
-def _errors(sample: Sample, calibrations: Calibrations) -> CalibrationCheck:
+def errors(sample: Sample, calibrations: Calibrations) -> CalibrationCheck:
+    """Return the calibration errors of some cases."""
     sizes = np.array([len(names) for names in sample.at_hand])
     groups = {str(k): sizes == k for k in sorted(set(sizes.tolist()))} | {"all": sizes > 0}
     ways = [calibrations.of(subset) for subset in sample.subsets]
-    errors: dict[str, Shares] = {}
+    shares: dict[str, Shares] = {}
     for domain, (voxels, true) in DOMAINS.items():
         counts = sample.counts_CSNK
         rows = [[calibration.gaps(n[voxels], n[true], how) for n, how in zip(row, ways, strict=True)] for row in counts]
         off_CSB, total_CS = np.array(rows), counts[:, :, voxels].sum(-1).astype(np.float64)
         total_S = total_CS.sum(0)
-        errors[domain] = {
+        shares[domain] = {
             name: float(np.abs(off_CSB[:, of].sum((0, 1))).sum() / total_S[of].sum())
             for name, of in groups.items()
             if total_S[of].sum()
         }
         for name, off, total in (("each", off_CSB.sum(0), total_S), ("patient", off_CSB, total_CS)):
-            errors[domain][name] = float((np.abs(off).sum(-1)[total > 0] / total[total > 0]).mean())
+            shares[domain][name] = float((np.abs(off).sum(-1)[total > 0] / total[total > 0]).mean())
     pairs = [(n, how) for row in sample.counts_CSNK for n, how in zip(row, ways, strict=True)]
     surprise = [calibration.cross_entropy(n[EVERYWHERE], n[TRUE], how) for n, how in pairs]
-    return CalibrationCheck(everywhere=errors["everywhere"], band=errors["band"], cross_entropy=float(np.mean(surprise)))
+    return CalibrationCheck(everywhere=shares["everywhere"], band=shares["band"], cross_entropy=float(np.mean(surprise)))
 
 
 def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck | None:

@@ -119,10 +119,11 @@ def check(pairs: Assigned, trust: Trust, *, parts: Path, device: torch.device, r
     """
     record = trust.record
     check_fits([model for model, _ in pairs], trust)
-    if record.cohort == _cohort(pairs) and set(record.measured) & set(_asked(pairs)):
+    asked = [model for model, _ in pairs if model.sha256 in record.measured]
+    if any(_cohort(pairs) in (record.cohort, model.header.training.cohort.get("name")) for model in asked):
         raise UsageError(
-            f"the trust file was measured with these weights on cohort '{record.cohort}', which these are of: on its own cases "
-            "nothing is checked; give others, prepared from data of another name"
+            f"the trust file was measured with weights '{asked[0].header.name}' on what they were not trained on of cohort "
+            f"'{_cohort(pairs)}': on its own cases nothing is checked; give others, prepared from data of another name"
         )
     regions = _observed(pairs, parts, device, report)
     return TrustCheck(

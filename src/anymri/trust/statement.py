@@ -152,12 +152,17 @@ def calibrations(trust: Trust | None, subset: Subset) -> dict[str, Calibration]:
     return {region: measured.belief.calibration.of(str(subset)) for region, measured in regions.items()}
 
 
-def made_by(trust: Trust | None) -> dict[str, Any] | None:
-    """Return what a summary says of the trust file: None without one."""
+def made_by(trust: Trust | None, weights: str) -> dict[str, Any] | None:
+    """Return what a summary says of the trust file: None without one.
+
+    Args:
+        trust: The file.
+        weights: SHA-256 of the weights.
+    """
     if trust is None:
         return None
-    record = trust.record
-    return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level}
+    record, lent = trust.record, weights not in trust.record.measured
+    return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "lent": lent}
 
 
 def _rounded(dice: Expected) -> list[float]:
@@ -169,7 +174,7 @@ def _printed(dice: Expected) -> str:
 
 
 def _signed(gain: float) -> str:
-    return f"{round(gain, 2) + 0.0:+.2f}"  # Without the sign that a rounded nought may keep.
+    return f"{round(round(gain, 3), 2) + 0.0:+.2f}"  # As whoever reads the summary will print it, a nought without a sign.
 
 
 def _listed(words: list[str]) -> str:
