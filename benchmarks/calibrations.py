@@ -14,40 +14,27 @@ every other one, is calibrated by what was fitted on the other; both ways, and t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from measuring import described, write_json
+from observing import observed
 
-from anymri.engine.inference import device_named
 from anymri.trust.calibration import Calibrations, fitted
 from anymri.trust.checks import errors
-from anymri.trust.fitting import Sample, calibrated, samples, weighed
-from anymri.trust.measurement import assigned
-from anymri.trust.observation import observe
-from anymri.weights import load_model
+from anymri.trust.fitting import Sample, calibrated, weighed
 
 
 def main() -> None:
     """Measure and print a row per region and form."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="+", help="Weights, or the runs of several folds.")
-    parser.add_argument("--data", type=Path, default=Path("prepared"), help="Folder of a prepared cohort with references.")
-    parser.add_argument("--fold", type=int, help="Fold to ask about; what the weights were not trained on if none is given.")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    pairs = assigned([load_model(name) for name in given.weights], given.data, fold=given.fold)
-    device = device_named("auto")
-    seen = [observe(model, folder, device=device) for model, folder in pairs]
-    task = pairs[0][0].method.task
-    found = dict(zip(task.region_names, map(compared, samples(seen, task.modalities)), strict=True))
-    print(f"{described()}\n{len(seen)} cases; expected calibration error in %, the mean of every subset's; nats per 1,000 voxels")
+    seen, file = observed(__doc__)
+    cases = len(next(iter(seen.values())))
+    print(f"{described()}\n{cases} cases; expected calibration error in %, the mean of every subset's; nats per 1,000 voxels")
+    found = {region: compared(sample) for region, sample in seen.items()}
     for region, forms in found.items():
         for form, figures in forms.items():
             print(f"{region:<4}{form:<8}" + "   ".join(f"{name} {value:.2f}" for name, value in figures.items()))
-    write_json(given.json, {"cases": len(seen), "forms": found})
+    write_json(file, {"cases": cases, "forms": found})
 
 
 def compared(sample: Sample) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from measuring import described
 
 HERE = Path(__file__).parent
-PARTS = {"run", "reference", "measuring", "disturbances"}
+PARTS = {"run", "reference", "measuring", "observing", "disturbances"}
 CHECKS = {
     "robustness",
     "presence_gate",

@@ -12,21 +12,16 @@ before regions are nested. Three ways to choose one, none of which looks at the 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from measuring import described, write_json
+from observing import observed
 from scipy.ndimage import uniform_filter1d
 
-from anymri.engine.inference import device_named
 from anymri.metrics.statistics import Estimate, paired_difference
 from anymri.trust.counts import EVERYWHERE, LOGITS, TRUE
-from anymri.trust.fitting import Sample, calibrated, samples
-from anymri.trust.measurement import assigned
-from anymri.trust.observation import observe
-from anymri.weights import load_model
+from anymri.trust.fitting import Sample, calibrated
 
 ZERO = int(np.searchsorted(LOGITS, 0.0))  # The first bin above 0.
 _SMOOTHED = 41  # Bins, of 0.05 each.
@@ -34,25 +29,17 @@ _SMOOTHED = 41  # Bins, of 0.05 each.
 
 def main() -> None:
     """Measure and print a row per region and way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", nargs="+", help="Weights, or the runs of several folds.")
-    parser.add_argument("--data", type=Path, default=Path("prepared"), help="Folder of a prepared cohort with references.")
-    parser.add_argument("--fold", type=int, help="Fold to ask about; what the weights were not trained on if none is given.")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    pairs = assigned([load_model(name) for name in given.weights], given.data, fold=given.fold)
-    device = device_named("auto")
-    seen = [observe(model, folder, device=device) for model, folder in pairs]
-    task = pairs[0][0].method.task
-    print(f"{described()}\n{len(seen)} cases; gain in mean Dice over {len(seen[0].subsets)} subsets, in points")
-    rows = dict(zip(task.region_names, map(gains, samples(seen, task.modalities)), strict=True))
+    found, file = observed(__doc__)
+    first = next(iter(found.values()))
+    print(f"{described()}\n{len(first)} cases; gain in mean Dice over {len(first.subsets)} subsets, in points")
+    rows = {region: gains(sample) for region, sample in found.items()}
     for region, ways in rows.items():
         print(
             f"{region:<6}"
             + "   ".join(f"{w} {100 * e.value:+.2f} [{100 * e.low:.2f}, {100 * e.high:.2f}]" for w, e in ways.items())
         )
     content = {region: {way: [e.value, e.low, e.high] for way, e in ways.items()} for region, ways in rows.items()}
-    write_json(given.json, {"cases": len(seen), "gain": content})
+    write_json(file, {"cases": len(first), "gain": content})
 
 
 def gains(sample: Sample) -> dict[str, Estimate]:
