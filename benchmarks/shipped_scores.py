@@ -36,6 +36,8 @@ def tables() -> dict[str, str]:
     shared = {row.case for row in base} & {row.case for row in unet}
     ours, theirs = (selected(table, lambda row: row.case in shared) for table in (base, unet))
     seen = read_scores(STORED / "learnt-by-heart" / "ccsd-base_fold1_on_fold0.csv")
+    lengths = ("dropout_unet-base_minutes_fold4", "ccsd-base_half_fold3")
+    longer, half = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
     unseen = selected(base, lambda row: row.case in {other.case for other in seen})
     return {
         "ccsd-base, every subset": subsets({"": base}),
@@ -47,7 +49,10 @@ def tables() -> dict[str, str]:
         "CCSD against the U-Net": paired("CCSD − U-Net", ours, theirs),
         "CCSD and the U-Net, by fold": folds_beside({"CCSD": ours, "U-Net": theirs}),
         "CCSD and the U-Net, all subsets": overall({"CCSD": ours, "U-Net": theirs}),
+        "CCSD against the U-Net in the same minutes": paired("CCSD − U-Net of as many minutes", base, longer),
+        "the U-Net, minutes against steps": paired("U-Net, as many minutes − as many steps", longer, unet),
         "trained on against not seen": paired("trained on − not seen", seen, unseen),
+        "twice the length": paired("5,600 steps − 2,800", base, half),
     }
 
 
