@@ -18,7 +18,7 @@ from anymri.metrics.statistics import Difference, Estimate, differences, mean
 
 STORED = Path(__file__).parents[1] / "docs" / "measurements"
 REGIONS = ("WT", "TC", "ET")
-CHOSEN_ON = (2, 3)  # The folds on which the recipe of ccsd-base was chosen.
+CHOSEN_ON = (2, 3)  # The folds on which the recipe of ccsd-base was tried.
 _DICE, _HD95 = "dice", "hausdorff_95_mm"
 _WHOLES = ("all four", "mean of 15")
 _MINUS = "−"
@@ -67,7 +67,7 @@ def subsets(methods: Mapping[str, ScoreTable]) -> str:
 
 
 def folds(table: ScoreTable) -> str:
-    """Return mean Dice in percent, a row for each fold, and with intervals for those that chose nothing and for all."""
+    """Return mean Dice in percent, a row for each fold, and with intervals for those without trials of the recipe and for all."""
     single, several = _groups([table])
     rows: list[list[str]] = []
     for group in [*single, *several]:
@@ -78,7 +78,7 @@ def folds(table: ScoreTable) -> str:
 
 
 def folds_beside(methods: Mapping[str, ScoreTable]) -> str:
-    """Return mean Dice in percent of several methods, a row for each fold, for those that chose nothing and for all."""
+    """Return mean Dice in percent of several methods, a row for each fold, for those without trials of the recipe and for all."""
     single, several = _groups(list(methods.values()))
     rows: list[list[str]] = []
     for group in [*single, *several]:
@@ -135,7 +135,7 @@ def _columns(methods: Iterable[str]) -> list[str]:
 
 
 def _groups(tables_: Sequence[ScoreTable]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Return the folds that are there by themselves, and those that chose nothing and all, where these differ and are several."""
+    """Return the folds that are there by themselves, and those without trials and all, where these differ and are several."""
     fold_of = left_out()
     present = sorted({fold_of[row.run] for table in tables_ for row in table})
     several = dict.fromkeys([tuple(f for f in present if f not in CHOSEN_ON), tuple(present)])
