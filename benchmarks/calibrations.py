@@ -14,14 +14,12 @@ every other one, is calibrated by what was fitted on the other; both ways, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from measuring import described, write_json
 from observing import observed
 
 from anymri.trust.calibration import Calibrations, fitted
-from anymri.trust.checks import errors
+from anymri.trust.checks import halved
 from anymri.trust.fitting import Sample, calibrated, weighed
 
 
@@ -31,25 +29,35 @@ def main() -> None:
     cases = len(next(iter(seen.values())))
     print(f"{described()}\n{cases} cases; expected calibration error in %, the mean of every subset's; nats per 1,000 voxels")
     found = {region: compared(sample) for region, sample in seen.items()}
-    for region, forms in found.items():
-        for form, figures in forms.items():
+    for region, rows in found.items():
+        for form, figures in rows.items():
             print(f"{region:<4}{form:<8}" + "   ".join(f"{name} {value:.2f}" for name, value in figures.items()))
     write_json(file, {"cases": cases, "forms": found})
 
 
 def compared(sample: Sample) -> dict[str, dict[str, float]]:
     """Return form → figure → its mean over both halves."""
-    halves = [range(len(sample))[0::2], range(len(sample))[1::2]]
-    found: dict[str, dict[str, float]] = {}
-    for form, fit in FORMS.items():
-        checks = [errors(sample.taken(half), fit(sample.without(half))) for half in halves]
-        found[form] = {
-            "brain": 100 * float(np.mean([c.everywhere["each"] for c in checks])),
-            "band": 100 * float(np.mean([c.band["each"] for c in checks])),
-            "patient, band": 100 * float(np.mean([c.band["patient"] for c in checks])),
-            "cross-entropy": 1000 * float(np.mean([c.cross_entropy for c in checks])),
+    return {
+        form: {
+            "brain": 100 * check.everywhere["each"],
+            "band": 100 * check.band["each"],
+            "patient, band": 100 * check.band["patient"],
+            "cross-entropy": 1000 * check.cross_entropy,
         }
-    return found
+        for form, check in halved(sample, forms).items()
+    }
+
+
+def forms(sample: Sample) -> dict[str, Calibrations]:
+    """Return form → the calibrations of it that some cases teach."""
+    how = calibrated(sample)
+    return {
+        "none": Calibrations(),
+        "pooled": Calibrations(pooled=how.pooled),
+        "number": _by_number(sample),
+        "own": _own(sample),
+        "fitted": how,
+    }
 
 
 def _by_number(sample: Sample) -> Calibrations:
@@ -61,15 +69,6 @@ def _by_number(sample: Sample) -> Calibrations:
 
 def _own(sample: Sample) -> Calibrations:
     return Calibrations(subsets={name: fitted(*counts) for name, *counts in zip(sample.subsets, *weighed(sample), strict=True)})
-
-
-FORMS: dict[str, Callable[[Sample], Calibrations]] = {
-    "none": lambda sample: Calibrations(),
-    "pooled": lambda sample: Calibrations(pooled=calibrated(sample).pooled),
-    "number": _by_number,
-    "own": _own,
-    "fitted": calibrated,
-}
 
 
 if __name__ == "__main__":

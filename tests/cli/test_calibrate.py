@@ -112,7 +112,7 @@ def check_of_trust(run, prepared: Path, fold: Path, whole: Path) -> None:
         (["--check", trust, "--for", whole], "leave one of them out"),
         (["--check", fold.parent / "gone.trust.json"], "there is no such file"),
         (["--check", bare], "no trust file lies beside these weights"),
-        (["--check", fold / "run.json"], "expected anymri-trust/1"),
+        (["--check", fold / "run.json"], "expected anymri-trust/2"),
     ):
         refused = run("calibrate", fold, "--data", prepared, "--out", figures, *words)
         assert refused.code == 2 and complaint in refused.err and len(refused.err.splitlines()) == 1, refused.err

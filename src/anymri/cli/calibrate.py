@@ -134,7 +134,7 @@ def _print(region: str, checks: Any, empty: Any) -> None:
         f"({after.band['patient']:.2%} in a single patient)"
     )
     if dice is None:
-        print(f"{space}  no Dice is expected, or there is no mask: too few cases had one that was not empty")
+        print(f"{space}  no Dice is expected: too few masks were not empty")
     else:
         alone = "" if dice.by_modalities_alone is None else f" ({dice.by_modalities_alone:.3f} from the modalities alone)"
         print(

@@ -5,7 +5,7 @@ What is said of a case is said before its reference is looked at; a test poisons
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,13 +245,17 @@ def taught(rest: Sample) -> dict[str, Calibrations]:
 
 
 def _calibration(sample: Sample, belief: Belief | None) -> dict[str, CalibrationCheck]:
-    cases = range(len(sample))
     if belief is None:
-        halves = [cases[0::2], cases[1::2]]
-        found = [{way: errors(sample.taken(h), how) for way, how in taught(sample.without(h)).items()} for h in halves]
-    else:
-        ways = {"raw": Calibrations(), "pooled": Calibrations(pooled=belief.calibration.pooled), "fitted": belief.calibration}
-        found = [{way: errors(sample, how) for way, how in ways.items()}]
+        return halved(sample, taught)
+    ways = {"raw": Calibrations(), "pooled": Calibrations(pooled=belief.calibration.pooled), "fitted": belief.calibration}
+    return {way: _errors(sample, how) for way, how in ways.items()}
+
+
+def halved(sample: Sample, teach: Callable[[Sample], Mapping[str, Calibrations]]) -> dict[str, CalibrationCheck]:
+    """Return way → calibration errors: every other case by what the rest teaches, the rest by these, and the mean of both."""
+    cases = range(len(sample))
+    halves = [cases[0::2], cases[1::2]]
+    found = [{way: _errors(sample.taken(h), how) for way, how in teach(sample.without(h)).items()} for h in halves]
     return {way: _mean([checks[way] for checks in found]) for way in found[0]}
 
 
@@ -264,8 +268,7 @@ def _mean(checks: Sequence[CalibrationCheck]) -> CalibrationCheck:
     )
 
 
-def errors(sample: Sample, calibrations: Calibrations) -> CalibrationCheck:
-    """Return the calibration errors of some cases."""
+def _errors(sample: Sample, calibrations: Calibrations) -> CalibrationCheck:
     sizes = np.array([len(names) for names in sample.at_hand])
     groups = {str(k): sizes == k for k in sorted(set(sizes.tolist()))} | {"all": sizes > 0}
     ways = [calibrations.of(subset) for subset in sample.subsets]

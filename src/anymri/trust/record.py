@@ -19,7 +19,7 @@ from anymri.trust.fitting import Belief, EmptyMasks
 from anymri.volumes.store import parsed_json
 from anymri.volumes.writing import write_text
 
-FORMAT = "anymri-trust/1"
+FORMAT = "anymri-trust/2"  # 1 had one calibration for all subsets.
 CHECK_FORMAT = "anymri-trust-check/1"
 _ENDING = ".trust.json"
 _DIGITS = 5
