@@ -57,6 +57,20 @@ DAMAGE = {
     ),
     "no number": (_changed(lambda c: c["regions"]["WT"]["belief"]["expectation"].update(slope=float("nan"))), "slope"),
     "of no case": (_changed(lambda c: c.update(cases=0)), "cases"),
+    "a subset spelt otherwise": (
+        _changed(lambda c: c["regions"]["WT"]["belief"]["calibration"]["subsets"].update({"T1+FLAIR": {}})),
+        "tells of 'T1+FLAIR', which task glioma has not",
+    ),
+    "a modality of another task": (
+        _changed(lambda c: c["regions"]["ET"]["belief"]["expectation"]["modalities"].update(DWI=1.0)),
+        "'DWI'",
+    ),
+    "a gain by another task's": (
+        _changed(
+            lambda c: next(iter(c["regions"]["TC"]["belief"]["gains"].values())).update(DWI=dict(mean=0, low=0, high=0, error=0))
+        ),
+        "'DWI'",
+    ),
     "something more": (_changed(lambda c: c.update(colour="red")), "colour"),
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from anymri.domain.modality import ModalitySet, subsets
 from anymri.domain.task import task_named
 from anymri.engine.run import first_fault
 from anymri.errors import AnymriError, WeightsError
@@ -158,16 +159,30 @@ def read_trust(path: Path, *, weights: str | None, sha256: str | None = None) ->
         raise WeightsError(f"{path}: format '{content.get('format')}', expected {FORMAT}; {advice}")
     try:
         record = TrustRecord.model_validate(content)
-        regions = task_named(record.task).region_names
+        task = task_named(record.task)
     except ValidationError as error:
         raise WeightsError(f"{path}: damaged ({first_fault(error)}); expected a trust file; {advice}") from None
     except AnymriError as error:
         raise WeightsError(f"{path}: does not fit this version of anymri ({error}); {advice}") from None
-    if tuple(record.regions) != regions:
-        raise WeightsError(f"{path}: tells of {', '.join(record.regions) or 'no region'}, expected {', '.join(regions)}; {advice}")
+    if tuple(record.regions) != task.region_names:
+        told, regions = ", ".join(record.regions) or "no region", ", ".join(task.region_names)
+        raise WeightsError(f"{path}: tells of {told}, expected {regions}; {advice}")
+    if strange := _strange(record, task.modalities):
+        raise WeightsError(f"{path}: tells of '{strange}', which task {task.name} has not; {advice}")
     if weights is not None and weights not in record.weights:
         raise WeightsError(f"{path}: belongs to other weights than those of SHA-256 {weights or '(none)'}; {advice}")
     return Trust(record, found)
+
+
+def _strange(record: TrustRecord, modalities: ModalitySet) -> str | None:
+    """Return a subset or modality that the task has not, spelt as it has them; what is spelt otherwise would be passed over."""
+    known = {*map(str, subsets(modalities))}  # A modality alone is a subset.
+    for belief in (region.belief for region in record.regions.values()):
+        added = belief.expectation.modalities if belief.expectation else {}
+        named = (*belief.calibration.subsets, *belief.gains, *added, *(name for gains in belief.gains.values() for name in gains))
+        if found := next((name for name in named if name not in known), None):
+            return found
+    return None
 
 
 def _rounded(content: Any) -> Any:
