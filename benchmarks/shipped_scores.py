@@ -34,8 +34,8 @@ def tables() -> dict[str, str]:
     """Return heading → table."""
     base, small, unet = (read_scores(STORED / "shipped" / f"{n}.csv") for n in ("ccsd-base", "ccsd-small", "dropout_unet-base"))
     seen = read_scores(STORED / "learnt-by-heart" / "ccsd-base_fold1_on_fold0.csv")
-    lengths = ("dropout_unet-base_minutes_fold4", "ccsd-base_half_fold3")
-    longer, half = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
+    lengths = ("dropout_unet-base_minutes_fold4", "ccsd-base_half_fold3", "ccsd-base_restart_fold3")
+    longer, half, restarted = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
     unseen = selected(base, lambda row: row.case in {other.case for other in seen})
     return {
         "ccsd-base, every subset": subsets({"": base}),
@@ -51,6 +51,7 @@ def tables() -> dict[str, str]:
         "the U-Net, minutes against steps": paired("U-Net, as many minutes − as many steps", longer, unet),
         "trained on against not seen": paired("trained on − not seen", seen, unseen),
         "twice the length": paired("5,600 steps − 2,800", base, half),
+        "with a restart": paired("restarted − 5,600 steps", restarted, base),
     }
 
 
