@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,26 @@ from anymri.segment import cohort as cohorts
 from anymri.segment.cohort import Assignment, Outcome, Shard, find_visits, segment_cohort, shard_named
 from anymri.segment.patient import attempted, made_by
 from anymri.segment.visit import Visit, inputs_of
+from anymri.trust.record import Trust
 
 from ..doubles import PlacedConfig
+from ..trust.made import made_record
+
+TRUST_COLUMNS = ("caution", "expected_dice_low", "expected_dice_high", "poor_chance")
+
+
+def trusted(assignment: Assignment, sha256: str) -> Assignment:
+    """Return the assignment with a trust file of that hash beside its weights."""
+    trust = Trust(made_record(GLIOMA, assignment.model.sha256), sha256)
+    return replace(assignment, options=replace(assignment.options, trust=trust))
+
 
 CHANGED = {
     "weights": lambda a: replace(a, model=replace(a.model, sha256="f" * 64)),
     "scheme": lambda a: replace(a, options=Options(scheme="brats2023")),
     "probabilities": lambda a: replace(a, options=Options(probabilities=True)),
     "precision": lambda a: replace(a, options=Options(precision="float32")),
+    "trust": lambda a: trusted(a, "a" * 64),
 }
 
 
@@ -39,10 +51,17 @@ def model(sha256: str = "0" * 64) -> Model:
 
 
 class Double:
-    """Writes what a patient leaves on disk; fails on some, and stops after some."""
+    """Writes what a patient leaves on disk, with what is said of some; fails on some, and stops after some."""
 
-    def __init__(self, assignment: Assignment, *, failing: Sequence[str] = (), stop_after: int = 99) -> None:
-        self.assignment, self.failing, self.stop_after = assignment, failing, stop_after
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        failing: Sequence[str] = (),
+        stop_after: int = 99,
+        said: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.assignment, self.failing, self.stop_after, self.said = assignment, failing, stop_after, said or {}
         self.asked: list[str] = []
 
     def __call__(self, visits: Sequence[Visit], out: Path) -> Iterator[Outcome]:
@@ -59,6 +78,7 @@ class Double:
                 "seconds": {"read": 1.0, "predict": 2.0},
             }
             summary["volumes_ml"] = {"WT": 3.0, "TC": 2.0, "ET": float(ord(visit.name))}
+            summary |= self.said.get(visit.name, {})
             summary |= made_by(self.assignment.model, self.assignment.options) | {"inputs": inputs_of(visit)}
             (out / visit.name).mkdir(exist_ok=True)
             (out / visit.name / "segmentation.nii.gz").touch()
@@ -85,6 +105,7 @@ def test_one_row_for_every_patient(assignment: Assignment) -> None:
     assert list(table) == list("abcde")
     assert table["a"] == {
         **{"name": "a", "status": "done", "reason": "", "modalities": "T1+T2", "WT_ml": "3.0", "TC_ml": "2.0", "ET_ml": "97.0"},
+        **{f"{region}_{what}": "" for region in GLIOMA.region_names for what in TRUST_COLUMNS},  # It has not been measured.
         **{"label_scheme": "brats2021", "weights": "m", "weights_sha256": "0" * 64, "seconds": "3.0"},
     }
     failed = table["c"]
@@ -122,6 +143,31 @@ def test_what_was_made_otherwise_is_made_again(assignment: Assignment, what: str
     again = Double(changed)
     segment_cohort(changed, again)
     assert again.asked == list("bcde")
+
+
+@pytest.mark.parametrize("now", ["b" * 64, None], ids=["another", "none"])
+def test_what_rests_on_another_trust_file_is_made_again(assignment: Assignment, now: str | None) -> None:
+    before = trusted(assignment, "a" * 64)
+    segment_cohort(before, Double(before))
+    same = Double(before)
+    assert segment_cohort(before, same).kept == tuple("abcde") and same.asked == []
+    changed = assignment if now is None else trusted(assignment, now)
+    again = Double(changed)
+    segment_cohort(changed, again)
+    assert again.asked == list("abcde")
+
+
+@pytest.mark.parametrize(("trust", "asked"), [(None, ""), ("null", ""), ('{"cohort": "made"}', "b"), ('"a"', "b")])
+def test_a_summary_that_names_no_trust_file(assignment: Assignment, trust: str | None, asked: str) -> None:
+    """Without any it was made without; one that does not say which counts for nothing."""
+    segment_cohort(assignment, Double(assignment))
+    path = assignment.out / "b" / "summary.json"
+    summary = json.loads(path.read_text())
+    del summary["trust"]
+    path.write_text(json.dumps(summary if trust is None else summary | {"trust": json.loads(trust)}))
+    again = Double(assignment)
+    segment_cohort(assignment, again)
+    assert again.asked == list(asked)
 
 
 @pytest.mark.parametrize("damage", ["mask", "summary", "input", "version"])
@@ -187,6 +233,34 @@ def test_what_lies_in_the_folder_stays_in_the_table(assignment: Assignment) -> N
     fewer = replace(assignment, visits=assignment.visits[:1])
     segment_cohort(fewer, Double(fewer))
     assert list(rows(assignment.out)) == list("abcde")
+
+
+def test_the_table_says_what_not_to_rely_on(assignment: Assignment) -> None:
+    ranges, poor = {"WT": [0.813, 0.95], "TC": [0.28, 0.76], "ET": [0.0, 0.65]}, {"WT": 0.03, "TC": 0.25, "ET": 0.6}
+    some = {"expected_dice": {**ranges, "ET": None}, "poor_chance": {**poor, "ET": None}}  # Of ET none is expected.
+    said = {
+        "a": {"doubtful_regions": ["ET"], "uncertain_regions": ["TC"], "expected_dice": ranges, "poor_chance": poor},
+        "b": {"doubtful_regions": [], "uncertain_regions": ["TC"], **some},
+    }
+    now = trusted(assignment, "a" * 64)
+    with pytest.raises(KeyboardInterrupt):
+        segment_cohort(now, Double(now, said=said, stop_after=2))
+    begun = rows(now.out)
+    segment_cohort(now, Double(now, said=said, failing="d"))  # Of a and b nothing is known but what lies on the disk.
+    table = rows(now.out)
+    assert {name: table[name] for name in "ab"} == {name: begun[name] for name in "ab"}
+    header = list(table["a"])
+    first = header.index("ET_ml") + 1
+    assert header[first : first + 12] == [f"{region}_{what}" for region in GLIOMA.region_names for what in TRUST_COLUMNS]
+    told = {name: [row[column] for column in header[first : first + 12]] for name, row in table.items()}
+    assert told == {
+        "a": ["", "0.813", "0.95", "0.03", "may be wrong", "0.28", "0.76", "0.25", "do not rely on it", "0.0", "0.65", "0.6"],
+        "b": ["", "0.813", "0.95", "0.03", "may be wrong", "0.28", "0.76", "0.25", "", "", "", ""],
+        **{name: [""] * 12 for name in "cde"},
+    }
+    whole = (now.out / "volumes.csv").read_bytes()
+    segment_cohort(now, kept := Double(now, failing="d"))
+    assert kept.asked == ["d"] and (now.out / "volumes.csv").read_bytes() == whole
 
 
 def test_what_cannot_be_used_is_a_failure_of_one_shard(assignment: Assignment) -> None:

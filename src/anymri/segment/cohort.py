@@ -25,6 +25,7 @@ from anymri.engine.model import Model
 from anymri.errors import AnymriError, CaseError, UsageError, one_line
 from anymri.segment.patient import MASK, SUMMARY, Options, attempted, check_writable, made_by, segment_visit, write_segmentation
 from anymri.segment.visit import Visit, inputs_of
+from anymri.trust.statement import marked
 from anymri.volumes.store import case_folder, read_cohort, write_json
 from anymri.volumes.writing import write_text
 
@@ -32,6 +33,12 @@ VOLUMES = "volumes.csv"
 DONE, FAILED, OPEN, LEFT_OUT = "done", "failed", "open", "left out"
 _FAILED = ".failed.json"
 _PAUSE_SECONDS = 30.0  # Between two writings of the table while patients come in.
+_TRUST = (
+    "caution",
+    "expected_dice_low",
+    "expected_dice_high",
+    "poor_chance",
+)  # What stands in the table of each region, beside its volume.
 
 
 @dataclass(frozen=True)
@@ -217,6 +224,7 @@ def write_volumes(assignment: Assignment) -> None:
 def _volumes(assignment: Assignment) -> str:
     out, task = assignment.out, assignment.model.method.task
     columns = ["name", "status", "reason", "modalities", *(f"{r}_ml" for r in task.region_names)]
+    columns += [f"{r}_{what}" for r in task.region_names for what in _TRUST]
     columns += ["label_scheme", "weights", "weights_sha256", "seconds"]
     asked, wanted = {v.name: v for v in assignment.visits}, made_by(assignment.model, assignment.options)
     there = [p.parent.name for p in out.glob(f"*/{SUMMARY}")] + [p.name[1 : -len(_FAILED)] for p in out.glob(f".*{_FAILED}")]
@@ -243,13 +251,17 @@ def _made(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _found(summary: Mapping[str, Any]) -> dict[str, Any]:
-    volumes = {f"{region}_ml": ml for region, ml in summary.get("volumes_ml", {}).items()}
-    seconds = round(sum(summary.get("seconds", {}).values()), 3)
-    return {"modalities": "+".join(summary.get("modalities_used", ())), "seconds": seconds, **volumes}
+    found: dict[str, Any] = {"modalities": "+".join(summary.get("modalities_used", ()))}
+    for region, ml in summary.get("volumes_ml", {}).items():
+        low, high = summary.get("expected_dice", {}).get(region) or (None, None)
+        poor = summary.get("poor_chance", {}).get(region)
+        trusted = zip(_TRUST, (marked(summary, region), low, high, poor), strict=True)
+        found |= {f"{region}_ml": ml} | {f"{region}_{what}": value for what, value in trusted}
+    return found | {"seconds": round(sum(summary.get("seconds", {}).values()), 3)}
 
 
 def _fits(visit: Visit, out: Path, wanted: Mapping[str, Any]) -> bool:
-    """Return whether what lies there was made of the same files, by the same weights and version, in the same way."""
+    """Return whether what lies there was made of the same files, by the same weights, trust file and version, in the same way."""
     summary = _read(out / visit.name / SUMMARY)
     if summary is None or not (out / visit.name / MASK).is_file():
         return False
@@ -259,11 +271,18 @@ def _fits(visit: Visit, out: Path, wanted: Mapping[str, Any]) -> bool:
         return (
             summary["inputs"] == inputs_of(visit)
             and summary["weights"]["sha256"] == wanted["weights"]["sha256"]
+            and _trust_file(summary) == _trust_file(wanted)
             and summary["versions"]["anymri"] == wanted["versions"]["anymri"]
             and all(summary[key] == wanted[key] for key in ("label_scheme", "options"))
         )
     except (AnymriError, KeyError, TypeError):
         return False
+
+
+def _trust_file(made: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of the trust file that something was made with; None without one."""
+    trust = made.get("trust")  # Cautions, expected Dice and calibrated probabilities all rest on it.
+    return None if trust is None else trust["sha256"]
 
 
 def _read(path: Path) -> dict[str, Any] | None:
