@@ -9,8 +9,8 @@ Without --cases or --fold all cases with a reference are taken that some weights
 before it is prepared (disturbances.py); masks are brought to the reference's grid, also of patients who were moved, and scored by
 protocol ``anymri``. What a case has is prepared and encoded together, and decoded for every subset, as ``anymri evaluate`` does.
 
-* What happens to one image alone happens to each modality in turn, from case to case of the cohort, and is scored for subsets
-  that hold it.
+* What happens to one image alone happens to each modality in turn, from case to case of the cohort, or to that of --turn in all
+  of them, and is scored for subsets that hold it.
 * Where a third is missing in all images only what is left counts, also in the undisturbed images beside it; where it is missing in
   one, the whole reference counts.
 
@@ -66,12 +66,14 @@ class Settings:
         cohort: Name of the cohort.
         subsets: As a Subset prints.
         seed: Of all draws.
+        turn: Modality that is disturbed where one is; None if each in turn.
     """
 
     weights: tuple[tuple[str, str], ...]
     cohort: str
     subsets: tuple[str, ...]
     seed: int
+    turn: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,19 +111,21 @@ def parsed(subset: str, task: Task) -> Subset:
     return task.modalities.subset(subset.split("+"))
 
 
-def read_patient(study: Study, task: Task, number: int) -> Patient:
-    """Return a case; ``number`` is its place among all."""
+def read_patient(study: Study, task: Task, number: int, *, turn: str | None = None) -> Patient:
+    """Return a case; where one image is disturbed it is ``turn``, or follows from the place of the case among all, ``number``."""
     prepared = prepare_study(study, task)
     assert prepared.truth is not None
     names, bits = prepared.case.modalities, prepared.truth.array
     truth = {r: (bits >> i & 1).astype(bool) for i, r in enumerate(task.region_names) if r in prepared.case.known_regions}
     images = read_images({n: study.images[n] for n in names})
-    return Patient(study, images, truth, prepared.truth.grid, names[number % len(names)])
+    return Patient(study, images, truth, prepared.truth.grid, turn or names[number % len(names)])
 
 
 def disturbed(patient: Patient, disturbance: Disturbance, seed: int) -> Disturbed:
     """Return the images of a patient after a disturbance."""
-    images: Images = {patient.turn: patient.images[patient.turn]} if disturbance.single else patient.images
+    images: Images = {n: v for n, v in patient.images.items() if n == patient.turn or not disturbance.single}
+    if not images:
+        return Disturbed(patient.images)
     found = disturbance.apply(images, generator(seed, patient.study.name, disturbance.name))
     return replace(found, images={**patient.images, **found.images})
 
@@ -182,7 +186,7 @@ def measure(models: Mapping[str, Model], cohort: Cohort, settings: Settings, cho
         make_folder(folder)
         todo = [d for d in chosen if not (folder / f"{d.name}.csv").is_file()]
         number = numbers[name]
-        patient = read_patient(cohort.studies[number], model.method.task, number) if todo else None
+        patient = read_patient(cohort.studies[number], model.method.task, number, turn=settings.turn) if todo else None
         for disturbance in todo:
             assert patient is not None
             origin = Origin(model.header.method, settings.cohort, name, seed, run, ANYMRI.name)
@@ -260,6 +264,8 @@ def summary(
         "Dice in percent, protocol anymri; difference to the undisturbed images of the same cases, with a bootstrap 95 % interval",
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}",
     ]
+    if settings.turn:
+        notes.append(f"what happens to one image happens to {settings.turn}")
     for disturbance in chosen:
         if (beside := BESIDE.get(disturbance.name)) is not None:
             notes.append(
@@ -334,6 +340,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--splits", type=Path, help="The splits.json that --fold means, if the studies bring none.")
     parser.add_argument("--subsets", nargs="+", default=list(SUBSETS))
     parser.add_argument("--only", nargs="+", choices=[d.name for d in DISTURBANCES], help="Disturbances; all if none are given.")
+    parser.add_argument("--turn", metavar="MODALITY", help="The image that is disturbed where one is; each in turn if not given.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     return parser
@@ -350,7 +357,8 @@ def main(words: Sequence[str] | None = None) -> None:
         subsets = tuple(str(parsed(s, task)) for s in given.subsets)
         chosen = [d for d in DISTURBANCES if d is UNDISTURBED or not given.only or d.name in given.only]
         cases = chosen_cases(cohort, models, given)
-        settings = Settings(tuple((m.header.name, m.sha256) for m in models), cohort.name, subsets, given.seed)
+        turn = None if given.turn is None else task.modalities[given.turn].name
+        settings = Settings(tuple((m.header.name, m.sha256) for m in models), cohort.name, subsets, given.seed, turn)
         check_same(settings, given.out)
         measure(cases, cohort, settings, chosen, out=given.out)
         tables, notes = summary(settings, tuple(cases), chosen, task.region_names, out=given.out)

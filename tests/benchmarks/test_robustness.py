@@ -64,6 +64,18 @@ def test_of_one_disturbed_image_the_others_stay_as_they_are() -> None:
     assert not found["T2"].array[:, :, :3].any() and found["T2"].array[:, :, 3:].any()
 
 
+def test_one_modality_can_be_the_one_in_every_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = SimpleNamespace(modalities=GLIOMA.modalities.names, known_regions=())
+    truth = SimpleNamespace(array=np.zeros((2, 2, 2), np.uint8), grid=None)
+    monkeypatch.setattr(script, "prepare_study", lambda study, task: SimpleNamespace(case=case, truth=truth))
+    monkeypatch.setattr(script, "read_images", lambda sources: dict.fromkeys(sources))
+    study = Study("a", {n: Source(Path(n)) for n in GLIOMA.modalities.names})
+    assert [script.read_patient(study, GLIOMA, n).turn for n in range(5)] == ["FLAIR", "T1", "T1c", "T2", "FLAIR"]
+    assert [script.read_patient(study, GLIOMA, n, turn="T1c").turn for n in range(5)] == ["T1c"] * 5
+    without = patient("T1c", ("FLAIR", "T2"))  # Of images that are not there nothing happens to one.
+    assert script.disturbed(without, by_name["no_top_in_one"], 0).images == without.images
+
+
 def test_only_what_was_imaged_counts() -> None:
     one = patient()
     whole, box = one.reference(None)
@@ -124,6 +136,8 @@ def test_another_measurement_is_not_added_to(tmp_path: Path) -> None:
     script.check_same(settings, tmp_path / "out")
     with pytest.raises(UsageError, match="other seed"):
         script.check_same(replace(settings, seed=1), tmp_path / "out")
+    with pytest.raises(UsageError, match="other turn"):
+        script.check_same(replace(settings, turn="T1c"), tmp_path / "out")
 
 
 @pytest.mark.slow
