@@ -66,7 +66,7 @@ def test_trust_is_measured_and_used(run, tmp_path: Path, monkeypatch: pytest.Mon
     assert done.code == 0, done.err
     summary = summary_of(tmp_path / "masks" / "a")
     assert summary["trust"]["cases"] == 5 and list(summary["expected_dice"]) == ["WT", "TC", "ET"]
-    assert "expected Dice: WT" in done.out and NOT_MEASURED not in summary["warnings"]
+    assert "expected Dice (1 is an expert's outline, below 0.5 is poor): WT" in done.out and NOT_MEASURED not in summary["warnings"]
     lent = run("calibrate", out, "--data", prepared, "--for", tmp_path / "all", "--out", tmp_path / "all" / "weights.trust.json")
     assert lent.code == 0 and "note: 'all' was trained with budget 2 steps, what is measured with 1 steps: how far" in lent.err
     monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
@@ -91,7 +91,7 @@ def check_of_trust(run, prepared: Path, fold: Path, whole: Path) -> None:
     done = run("calibrate", whole, "--data", others, "--check", trust, "--out", figures)
     assert done.code == 0 and done.err == "" and f"6 cases of others, all by what the trust file of {trust} says" in done.out
     content = json.loads(figures.read_text())
-    assert content["format"] == "anymri-trust-check/1" and content["trust"] == hashlib.sha256(trust.read_bytes()).hexdigest()
+    assert content["format"] == "anymri-trust-check/2" and content["trust"] == hashlib.sha256(trust.read_bytes()).hexdigest()
     assert list(content["regions"]) == ["WT", "TC", "ET"] and content["cases"] == 6
     assert set(content["regions"]["WT"]["checks"]["calibration"]) == {"raw", "pooled", "fitted"}
     figures.unlink()
@@ -133,15 +133,15 @@ def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: d
     assert max(map(fields.index, ("warnings", "doubtful_regions"))) < min(map(fields.index, ("volumes_ml", "expected_dice")))
     found = [region for region, ml in summary["volumes_ml"].items() if ml]
     assert summary["doubtful_regions"] == found == list(summary["most_helpful"])
-    assert summary["most_helpful"]["WT"] == {"modality": "T2", "gain": [0.05, 0.15]}
+    assert summary["most_helpful"]["WT"] == {"modality": "T2", "gain": [0.05, 0.15], "mean": 0.1}
     page = (tmp_path / "p" / "report.html").read_text()
-    places = [page.index(words) for words in ("Do not rely on WT", "<strong>do not rely on it</strong>", "How far to trust it")]
+    places = [page.index(words) for words in ("Do not rely on WT", "How far to trust it", "<strong>do not rely on it</strong>")]
     assert places == sorted(places)
 
 
 def test_without_a_trust_file_nothing_is_claimed(run, weights: Path, prepared: Path, tmp_path: Path) -> None:
     done = run("segment", "--cohort", prepared, "--weights", weights, "--out", tmp_path / "p")
-    assert done.code == 0 and NOT_MEASURED in done.out and "expected Dice:" not in done.out
+    assert done.code == 0 and NOT_MEASURED in done.out and "expected Dice (" not in done.out
     summary = summary_of(tmp_path / "p" / "a")
     assert summary["trust"] is None and NOT_MEASURED in summary["warnings"] and "expected_dice" not in summary
     assert "trust it" not in (tmp_path / "p" / "a" / "report.html").read_text()

@@ -154,24 +154,43 @@ def test_faults_are_one_clear_line_and_leave_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["preview.png"]
 
 
+TRUST = {
+    "cases": 17,
+    "cohort": "some hospital",
+    "level": 0.8,
+    "sha256": "cd" * 32,
+    "lent": False,
+    "poor_masks": {
+        "WT": {"poor": 17, "unwarned": 12},
+        "TC": {"poor": 0, "unwarned": 0},
+        "ET": {"poor": 3, "unwarned": 0},
+    },
+}
+HELP = {"modality": "T2", "gain": [0.05, 0.3], "mean": 0.2}
+
+
 def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
     known = {
         "expected_dice": {"WT": [0.7, 0.9], "TC": [0.5, 0.8], "ET": [0.123, 0.456]},
-        "most_helpful": {"WT": None, "TC": {"modality": "T2", "gain": [-0.01, 0.2]}, "ET": {"modality": "T2", "gain": [0.05, 0.3]}},
-        "trust": {"cases": 17, "level": 0.8, "sha256": "cd" * 32, "lent": False},
+        "most_helpful": {"WT": None, "TC": {"modality": "T2", "gain": [-0.01, 0.2], "mean": 0.1}, "ET": HELP},
+        "poor_chance": {"WT": 0.03, "TC": None, "ET": 0.9},
+        "trust": TRUST,
         "warnings": ["Do not rely on ET."],
     }
     _, page = _written(tmp_path, _summary(**known))
     for words in (
         "0.12 to 0.46",
         "80% of patients",
-        "17 patients that the network had not seen",
+        "17 patients of some hospital that the network had not seen",
+        "no warning was given of 12 of 17 of WT, 0 of 3 of ET.",
+        "0.70 to 0.90 3%",
+        "0.12 to 0.46 90%",
         "WT none",
-        "TC T2 -0.01 to +0.20",
-        "ET T2 +0.05 to +0.30",
+        "TC T2 +0.10 -0.01 to +0.20",
+        "ET T2 +0.20 +0.05 to +0.30",
     ):
         assert words in page.text
-    assert page.text.index("Do not rely on ET.") < page.text.index("Volumes") < page.text.index("How far to trust it")
+    assert page.text.index("Do not rely on ET.") < page.text.index("How far to trust it") < page.text.index("Volumes")
     named = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     assert {attributes["aria-labelledby"] for tag, attributes in page.tags if tag == "section"} == named
 
@@ -179,7 +198,7 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
 def test_what_is_not_to_be_relied_on_is_marked_in_its_row(tmp_path: Path) -> None:
     known = {"expected_dice": {"WT": [0.7, 0.9], "TC": None, "ET": [0.1, 0.4]}, "doubtful_regions": ["ET"]}
     text, page = _written(tmp_path, _summary(**known))
-    assert "ET, enhancing tumour: do not rely on it 0.04 0.10 to 0.40" in page.text and "unknown" in page.text
+    assert "ET, enhancing tumour: do not rely on it 0.04 0.10 to 0.40 unknown" in page.text and "unknown" in page.text
     assert page.text.count("do not rely on it") == 1 and "ET 0.04 ml (do not rely on it)" in text
 
 
@@ -190,7 +209,7 @@ def test_where_trust_was_not_measured_the_page_claims_nothing(tmp_path: Path, kn
 
 
 def test_with_all_sequences_nothing_could_help(tmp_path: Path) -> None:
-    known = {"expected_dice": {"WT": [0.7, 0.9]}, "most_helpful": {}, "trust": {"cases": 17, "level": 0.8, "lent": True}}
+    known = {"expected_dice": {"WT": [0.7, 0.9]}, "most_helpful": {}, "trust": {**TRUST, "lent": True}}
     _, page = _written(tmp_path, _summary(**known))
-    assert "17 patients that networks trained in the same way had not seen" in page.text
+    assert "17 patients of some hospital that networks trained in the same way had not seen" in page.text
     assert "How far to trust it" in page.text and "would help" not in page.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from anymri import Options, write_segmentation
 from anymri.domain.task import GLIOMA
 from anymri.engine.model import read_model
 from anymri.segment import Visit, patient, segment_visit
+from anymri.segment.cohort import Assignment, write_volumes
 from anymri.trust.record import Trust
 
 from ..trust.made import TRUTH, made_record
 
 
-def segmented(prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, found: int) -> Any:
+def segmented(prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, found: int, *, intercept: float = 0.0) -> Any:
     """Return what is said of a case in which a network has found these many regions, outermost first."""
     model = read_model(weights)
 
@@ -27,7 +29,7 @@ def segmented(prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, fo
         return [logits]
 
     monkeypatch.setattr(patient, "region_logits_of", made)
-    options = Options(trust=Trust(made_record(GLIOMA, model.sha256), "cd"))
+    options = Options(trust=Trust(made_record(GLIOMA, model.sha256, intercept=intercept), "cd"))
     return segment_visit(Visit("a", case=prepared / "cases" / "a"), model, options)
 
 
@@ -42,6 +44,25 @@ def test_of_a_region_that_was_not_found_no_dice_is_expected(
     assert not any("proof" in line for line in summary["warnings"])
     write_segmentation(result, tmp_path / "out")
     assert "unknown" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_a_summary_says_stands_in_the_table(
+    prepared: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    result, model = segmented(prepared, weights, monkeypatch, 2, intercept=-4.0), read_model(weights)
+    assert result.summary["doubtful_regions"] == ["WT", "TC"]
+    write_segmentation(result, tmp_path / "out" / "a")
+    options = Options(trust=Trust(made_record(GLIOMA, model.sha256), "cd"))
+    visits = (Visit("a", case=prepared / "cases" / "a"),)
+    write_volumes(Assignment(visits, model, options, tmp_path / "out", {}))
+    with (tmp_path / "out" / "volumes.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["status"] == "done"
+    for region in ("WT", "TC"):
+        assert row[f"{region}_caution"] == "do not rely on it" and float(row[f"{region}_poor_chance"]) >= 0.5
+        assert 0 < float(row[f"{region}_expected_dice_low"]) < float(row[f"{region}_expected_dice_high"]) < 0.5
+    assert row["ET_ml"] == "0.0"
+    assert row["ET_caution"] == row["ET_expected_dice_low"] == row["ET_expected_dice_high"] == ""  # Of nothing none is expected.
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -74,6 +95,6 @@ def test_of_a_patient_without_tumour_no_dice_is_expected(
     assert summary["doubtful_regions"] == [] and summary["most_helpful"] == {}
     assert summary["warnings"] == [
         "Nothing was found. That is no proof that nothing is there.",
-        "No WT and no TC and no ET was found; how often that is right was not measured.",
+        "No WT was found; how often that is right was not measured.",
     ]
     write_segmentation(result, tmp_path / "out")

@@ -12,7 +12,7 @@ from anymri.domain.modality import subsets
 from anymri.domain.task import Task
 from anymri.trust.advice import Gain
 from anymri.trust.calibration import Calibration, Calibrations
-from anymri.trust.checks import AdviceCheck, CalibrationCheck, Checks, DiceCheck
+from anymri.trust.checks import AdviceCheck, CalibrationCheck, CautionCheck, Checks, DiceCheck
 from anymri.trust.counts import INSIDE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.expectation import LEVEL, Expectation
 from anymri.trust.fitting import Belief, EmptyMasks, Sample
@@ -66,7 +66,14 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
             )
     belief = Belief(
         calibration=Calibrations(pooled=TRUTH, subsets={"T1": OWN}),
-        expectation=Expectation(intercept=intercept, slope=1.0, modalities={}, low=-0.5, high=0.5),
+        expectation=Expectation(
+            intercept=intercept,
+            slope=1.0,
+            modalities={},
+            low=-0.5,
+            high=0.5,
+            residuals=tuple(np.linspace(-0.6, 0.6, 20).round(3).tolist()),
+        ),
         gains=gains,
         empty=EmptyMasks(masks=0, right=0, cases=0, without=0),
     )
@@ -75,7 +82,13 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
     checks = Checks(
         calibration={"raw": figures, "temperature": figures, "fitted": figures},
         dice=DiceCheck(
-            mean_absolute_error=0.1, by_modalities_alone=0.2, correlation=0.8, within_subsets=0.5, coverage=0.8, width=0.3
+            mean_absolute_error=0.1,
+            by_number={"1": 0.2},
+            by_modalities_alone=0.2,
+            correlation=0.8,
+            within_subsets=0.5,
+            coverage=0.8,
+            width=0.3,
         ),
         advice=AdviceCheck(
             choices=10,
@@ -89,7 +102,7 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
             coverage=0.8,
             unnamed=0,
         ),
-        caution=None,
+        caution=CautionCheck(masks=40, poor=6, doubtful=4, doubtful_poor=3, uncertain=4, uncertain_poor=1),
     )
     return TrustRecord(
         task=task.name,

@@ -38,20 +38,29 @@ def test_the_range_is_that_of_the_residuals() -> None:
     assert (low, high) == pytest.approx((-0.818, 0.818))  # 0.9 · 101 / 100 of the way.
     assert quantiles(values, 5) == pytest.approx((-1, 1))  # As far as five cases can tell, anything that was seen.
     ranged = with_range(formula, values, 100).expected(0.5, ())
-    assert ranged == pytest.approx((expit(-0.818), 0.5, expit(0.818)))
+    assert ranged == pytest.approx((expit(-0.818), 0.5, expit(0.818), 0.5))
+
+
+def test_the_chance_of_a_poor_outline_is_how_often_the_truth_lay_so_far_below() -> None:
+    values = np.linspace(-1, 1, 1001)
+    formula = with_range(Expectation(intercept=0.0, slope=1.0, modalities={}), values, 100)
+    for middle in (-0.6, 0.0, 0.25, 0.8):
+        assert formula.expected(float(expit(middle)), ()).poor == pytest.approx((values + middle < 0).mean(), abs=1e-3)
+    assert formula.expected(0.97, ()).poor == 0.025 and formula.expected(0.03, ()).poor == 0.975  # Twenty quantiles tell no more.
 
 
 def test_a_range_holds_its_middle() -> None:
     formula = Expectation(intercept=0.0, slope=1.0, modalities={}, low=0.2, high=0.4)
-    low, middle, high = formula.expected(0.5, ("A",))
+    low, middle, high, _ = formula.expected(0.5, ("A",))
     assert low == middle < high
 
 
 def test_two_tiers_of_doubt() -> None:
     tiers = {
-        Expected(0.1, 0.4, 0.9): (True, False),
-        Expected(0.2, 0.5, 0.9): (False, True),
-        Expected(0.3, 0.5, 0.9): (False, False),
+        Expected(0.1, 0.4, 0.9, 0.5): (True, False),
+        Expected(0.4, 0.6, 0.9, 0.49): (False, True),
+        Expected(0.1, 0.6, 0.9, 0.2): (False, True),
+        Expected(0.1, 0.6, 0.9, 0.19): (False, False),
     }
     for expected, tier in tiers.items():
         assert (expected.doubtful, expected.uncertain) == tier

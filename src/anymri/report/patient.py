@@ -23,8 +23,9 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         path: Where to write; replaced only when the page is complete.
         summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
             ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``doubtful_regions`` and
-            ``uncertain_regions``, ``expected_dice`` (region → lowest and highest, or None), ``most_helpful`` (region → ``modality``
-            and ``gain``, lowest and highest, or None) and ``trust`` (``cases``, ``level`` and ``lent``: what that rests on).
+            ``uncertain_regions``, ``expected_dice`` (region → lowest and highest, or None), ``poor_chance`` (region → that a Dice
+            below 0.5 is reached, or None), ``most_helpful`` (region → ``modality``, ``gain``, lowest and highest, and its ``mean``,
+            or None) and ``trust`` (``cohort``, ``cases``, ``level``, ``lent`` and ``poor_masks``: what that rests on).
         preview_png: The picture, as ``write_preview`` leaves it.
         task: Names and colours of what is shown.
 
@@ -62,7 +63,7 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
 
 def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
     """Return the lines of the table of volumes, outermost region first."""
-    expected = summary.get("expected_dice") or {}
+    expected, poor = summary.get("expected_dice") or {}, summary.get("poor_chance") or {}
     return [
         {
             "name": region.name,
@@ -70,6 +71,7 @@ def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
             "volume": _millilitres(summary["volumes_ml"].get(region.name)),
             "mark": marked(summary, region.name),
             "expected": _interval(expected.get(region.name)),
+            "poor": "unknown" if poor.get(region.name) is None else f"{poor[region.name]:.0%}",
         }
         for region in task.regions
     ]
@@ -81,12 +83,24 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
     if not trust:
         return {}
     rows = [
-        {"region": region, "modality": best["modality"], "gain": " to ".join(f"{round(g, 2) + 0.0:+.2f}" for g in best["gain"])}
+        {
+            "region": region,
+            "modality": best["modality"],
+            "mean": _signed(best["mean"]),
+            "gain": " to ".join(map(_signed, best["gain"])),
+        }
         if best
-        else {"region": region, "modality": "none", "gain": ""}
+        else {"region": region, "modality": "none", "mean": "", "gain": ""}
         for region, best in helpful.items()
     ]
-    return {"share": f"{trust['level']:.0%}", "cases": trust["cases"], "lent": trust["lent"], "rows": rows}
+    missed = [
+        f"{found['unwarned']} of {found['poor']} of {region}" for region, found in trust["poor_masks"].items() if found["poor"]
+    ]
+    return {**trust, "share": f"{trust['level']:.0%}", "rows": rows, "missed": ", ".join(missed)}
+
+
+def _signed(gain: float) -> str:
+    return f"{round(gain, 2) + 0.0:+.2f}"
 
 
 def _millilitres(volume_ml: float | None) -> str:

@@ -49,6 +49,7 @@ class DiceCheck(_Figures):
 
     Attributes:
         mean_absolute_error: Over cases and subsets.
+        by_number: Number of modalities → the same error of its subsets.
         by_modalities_alone: The same error of a formula that knows what is at hand and nothing of the patient; None if a case with
             a mask is the only one.
         correlation: Pearson's, over cases and subsets.
@@ -58,6 +59,7 @@ class DiceCheck(_Figures):
     """
 
     mean_absolute_error: float
+    by_number: Shares
     by_modalities_alone: float | None
     correlation: float
     within_subsets: float
@@ -83,6 +85,11 @@ class CautionCheck(_Figures):
     doubtful_poor: int
     uncertain: int
     uncertain_poor: int
+
+    @property
+    def unwarned(self) -> int:
+        """How many of the poor were not warned of."""
+        return self.poor - self.doubtful_poor - self.uncertain_poor
 
 
 class Always(_Figures):
@@ -291,15 +298,18 @@ def _errors(sample: Sample, calibrations: Calibrations) -> CalibrationCheck:
 
 
 def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck | None:
-    none = Expected(np.nan, np.nan, np.nan)
-    low, middle, high = np.moveaxis(np.array([[none if e is None else e for e in s.expected] for s in said]), -1, 0)
+    none = Expected(np.nan, np.nan, np.nan, np.nan)
+    low, middle, high, _ = np.moveaxis(np.array([[none if e is None else e for e in s.expected] for s in said]), -1, 0)
     known, reached, blind = np.isfinite(middle), sample.dice_CS, np.stack([s.by_modalities for s in said])
     if not known.any():
         return None
     apart = [(x - _means(x, known))[known] for x in (middle, reached)]
+    sizes = np.array([len(names) for names in sample.at_hand])
+    error_of = {str(k): np.abs(middle - reached)[:, sizes == k][known[:, sizes == k]] for k in sorted(set(sizes.tolist()))}
     low, middle, high, reached, blind = (x[known] for x in (low, middle, high, reached, blind))
     return DiceCheck(
         mean_absolute_error=float(np.abs(middle - reached).mean()),
+        by_number={k: float(errors.mean()) for k, errors in error_of.items() if len(errors)},
         by_modalities_alone=float(np.abs(blind - reached).mean()) if np.isfinite(blind).all() else None,
         correlation=expectation.correlation(middle, reached),
         within_subsets=expectation.correlation(*apart),

@@ -1,7 +1,8 @@
 """The Dice to expect of a region in a patient, as a range: from what the model's own probabilities say, and what is at hand.
 
 logit(Dice) ≈ intercept + slope · logit(soft Dice) + what each modality at hand adds. The range holds the middle share of how far
-the truth lay from that in cases that the formula was not fitted on.
+the truth lay from that in cases that the formula was not fitted on. So does the chance that the outline is poor, which is what a
+reader is warned by.
 """
 
 from __future__ import annotations
@@ -11,36 +12,39 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit, logit
 
 from anymri.trust.counts import Array, Floats
 
 LEVEL = 0.8  # Share of the patients whose Dice is to lie in the range.
-LOW = 0.5  # Expected Dice below it: the outline is as much wrong as right.
-LOWEST = 0.3  # Of the range. Below it the outline may be that wrong, though most are not.
+LOW = 0.5  # A Dice below it: the outline is as much wrong as right. It is called poor.
+OFTEN = 0.5  # Chance of a poor outline from which on it is not to be relied on,
+SOMETIMES = 0.2  # and from which on it may be wrong, though most are not.
 _EDGE = 0.02  # Dice below it and above 1 − it count as that: a logit would make worlds of the difference.
 _RIDGE = 1.0  # Against a few hundred rows.
+_SHARES = (np.arange(20) + 0.5) / 20  # Quantiles of residuals that are kept.
 _FAR = 0.7  # Residuals beyond it, on the scale of the logit, pull no harder (Huber).
 _ROUNDS = 20
 
 
 class Expected(NamedTuple):
-    """The Dice to expect: most often between low and high."""
+    """The Dice to expect: most often between low and high; and the chance that it is poor, below 0.5."""
 
     low: float
     middle: float
     high: float
+    poor: float
 
     @property
     def doubtful(self) -> bool:
         """Whether the mask should not be relied on."""
-        return self.middle < LOW
+        return self.poor >= OFTEN
 
     @property
     def uncertain(self) -> bool:
         """Whether the mask is not doubtful and may be wrong all the same."""
-        return not self.doubtful and self.low < LOWEST
+        return SOMETIMES <= self.poor < OFTEN
 
 
 class Expectation(BaseModel):
@@ -52,6 +56,7 @@ class Expectation(BaseModel):
         modalities: What each modality at hand adds.
         low: How far below the truth may lie, on that scale; negative as a rule.
         high: How far above.
+        residuals: Twenty quantiles of how far above the formula the truth lay, in equal steps, lowest first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -61,12 +66,14 @@ class Expectation(BaseModel):
     modalities: dict[str, float]
     low: float = 0.0
     high: float = 0.0
+    residuals: tuple[float, ...] = Field(default=(0.0,) * len(_SHARES), min_length=len(_SHARES), max_length=len(_SHARES))
 
     def expected(self, soft_dice: float, at_hand: Sequence[str]) -> Expected:
         """Return the Dice to expect of a patient with these modalities."""
         middle = self.intercept + self.slope * float(_logit(soft_dice)) + sum(self.modalities.get(m, 0.0) for m in at_hand)
         low, center, high = (float(expit(middle + shift)) for shift in (self.low, 0.0, self.high))
-        return Expected(min(low, center), center, max(high, center))
+        poor = float(np.interp(float(_logit(LOW)) - middle, self.residuals, _SHARES))
+        return Expected(min(low, center), center, max(high, center), poor)
 
 
 def fitted(soft_dice: Array, dice: Array, at_hand: Sequence[Sequence[str]]) -> Expectation:
@@ -107,7 +114,8 @@ def with_range(expectation: Expectation, out_of_fold: Array, cases: int) -> Expe
         cases: How many they are of. The fewer, the wider: the quantiles are those of a sample with the patient at hand as one more.
     """
     low, high = quantiles(out_of_fold, cases)
-    return expectation.model_copy(update={"low": low, "high": high})
+    kept = tuple(map(float, np.quantile(out_of_fold, _SHARES)))
+    return expectation.model_copy(update={"low": low, "high": high, "residuals": kept})
 
 
 def quantiles(values: Array, cases: int) -> tuple[float, float]:

@@ -20,8 +20,8 @@ from anymri.trust.fitting import Belief, EmptyMasks
 from anymri.volumes.store import parsed_json
 from anymri.volumes.writing import write_text
 
-FORMAT = "anymri-trust/2"  # 1 had one calibration for all subsets.
-CHECK_FORMAT = "anymri-trust-check/1"
+FORMAT = "anymri-trust/3"  # 1 had one calibration for all subsets, 2 no chance of a poor outline.
+CHECK_FORMAT = "anymri-trust-check/2"
 _ENDING = ".trust.json"
 _DIGITS = 5
 

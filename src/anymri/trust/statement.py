@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from anymri.domain.modality import Subset
@@ -31,6 +31,7 @@ class Statement:
         helpful: Region → the missing modality that would help most and its gain, or None if none helps; without the regions
             whose mask is empty, and those of which too little was measured.
         empty: Regions of which nothing was found, outermost first.
+        revealing: Of these, region → the missing modality that helps it most where some of it is found, if one does.
     """
 
     trust: Trust
@@ -38,6 +39,7 @@ class Statement:
     expected: Mapping[str, Expected | None]
     helpful: Mapping[str, tuple[str, Gain] | None]
     empty: tuple[str, ...] = ()
+    revealing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def doubtful(self) -> tuple[str, ...]:
@@ -51,17 +53,21 @@ class Statement:
 
     def caution(self) -> str:
         """Return sentences on the regions that should not be relied on, and on those that may be wrong; empty if there are none."""
-        ranges = {r: f"{r} (expected Dice {_printed(d)})" for r, d in self.expected.items() if d is not None}
-        doubtful, uncertain = (_listed([ranges[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
-        source = f"{self.subset} alone" if self.subset.missing else str(self.subset)
-        firm = f"Do not rely on {doubtful}: an outline made from {source} is often wrong there." if doubtful else ""
+        told = {
+            r: f"{r} (expected Dice {_printed(d)}; poor with a chance of {_poor(d):.0%})"
+            for r, d in self.expected.items()
+            if d is not None
+        }
+        doubtful, uncertain = (_listed([told[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
+        firm = f"Do not rely on {doubtful}." if doubtful else ""
         soft = f"{uncertain} may be wrong: check the outline." if uncertain else ""
         return " ".join(line for line in (firm, soft) if line)
 
     def unfound(self) -> str:
         """Return sentences on the regions of which nothing was found, and how often that is right; empty if there are none."""
         record, told, unknown = self.trust.record, [], []
-        for region in self.empty:
+        outermost = next(iter(record.regions))
+        for region in (outermost,) if outermost in self.empty else self.empty:  # Without it there is nothing inside it.
             seen = record.regions[region].belief.empty
             if not seen.masks:
                 unknown.append(region)
@@ -72,6 +78,10 @@ class Statement:
             )
         if unknown:
             told.append(f"No {' and no '.join(unknown)} was found; how often that is right was not measured.")
+        by: dict[str, list[str]] = {}
+        for region, best in self.revealing.items():
+            by.setdefault(best, []).append(region)
+        told += [f"{name} may show some: it helps {_listed(regions)} most where some is found." for name, regions in by.items()]
         return " ".join(told)
 
     def unmeasured(self) -> str:
@@ -86,7 +96,9 @@ class Statement:
         by: dict[str, list[str]] = {}
         for region, best in self.helpful.items():
             if best is not None:
-                by.setdefault(best[0], []).append(f"{region} (Dice {_signed(best[1].low)} to {_signed(best[1].high)})")
+                gain = best[1]
+                around = f"{_signed(gain.low)} to {_signed(gain.high)}"
+                by.setdefault(best[0], []).append(f"{region} (Dice {_signed(gain.mean)} on average, {around})")
         what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
         missing = list(self.subset.missing)
         none = "It is not" if len(missing) == 1 else "None of them is"
@@ -101,8 +113,9 @@ class Statement:
         """Return what summary.json says after the volumes."""
         return {
             "expected_dice": {r: None if d is None else _rounded(d) for r, d in self.expected.items()},
+            "poor_chance": {r: None if d is None else _poor(d) for r, d in self.expected.items()},
             "most_helpful": {
-                r: None if best is None else {"modality": best[0], "gain": [round(best[1].low, 3), round(best[1].high, 3)]}
+                r: None if best is None else {"modality": best[0], **_gained(best[1])}
                 for r, best in self.helpful.items()
                 if self.subset.missing
             },
@@ -125,13 +138,17 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, 
     """
     expected: dict[str, Expected | None] = {}
     helpful: dict[str, tuple[str, Gain] | None] = {}
+    revealing: dict[str, str] = {}
     for (region, measured), said in zip(trust.record.regions.items(), said_of(logits_RDHW, image_MDHW), strict=True):
         belief, formula = measured.belief, measured.belief.expectation
         soft = float(soft_dice(said, belief.calibration.of(str(subset))))
         expected[region] = None if formula is None or region in empty else formula.expected(soft, subset.names)
-        if region not in empty and str(subset) in belief.gains:
-            helpful[region] = most_helpful(belief.gains[str(subset)])
-    return Statement(trust, subset, expected, helpful, tuple(region for region in expected if region in empty))
+        best = most_helpful(belief.gains.get(str(subset), {}))
+        if region in empty:
+            revealing |= {region: best[0]} if best else {}
+        elif str(subset) in belief.gains:
+            helpful[region] = best
+    return Statement(trust, subset, expected, helpful, tuple(region for region in expected if region in empty), revealing)
 
 
 def marked(summary: Mapping[str, Any], region: str) -> str:
@@ -162,7 +179,18 @@ def made_by(trust: Trust | None, weights: str) -> dict[str, Any] | None:
     if trust is None:
         return None
     record, lent = trust.record, weights not in trust.record.measured
-    return {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "lent": lent}
+    cautions = {region: measured.checks.caution for region, measured in record.regions.items()}
+    unwarned = {region: {"poor": c.poor, "unwarned": c.unwarned} for region, c in cautions.items() if c is not None}
+    told = {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "lent": lent}
+    return told | {"poor_masks": unwarned}
+
+
+def _poor(dice: Expected) -> float:
+    return round(dice.poor, 2)
+
+
+def _gained(gain: Gain) -> dict[str, Any]:
+    return {"gain": [round(gain.low, 3), round(gain.high, 3)], "mean": round(gain.mean, 3)}
 
 
 def _rounded(dice: Expected) -> list[float]:
