@@ -35,6 +35,8 @@ def tables() -> dict[str, str]:
     base, small, unet = (read_scores(STORED / "shipped" / f"{n}.csv") for n in ("ccsd-base", "ccsd-small", "dropout_unet-base"))
     seen = read_scores(STORED / "learnt-by-heart" / "ccsd-base_fold1_on_fold0.csv")
     lengths = ("dropout_unet-base_minutes_fold4", "ccsd-base_half_fold3", "ccsd-base_restart_fold3")
+    before = read_scores(STORED / "same-minutes" / "ccsd-small.csv")
+    clean = read_scores(STORED / "ingredients" / "without-artefacts-small-fold3.csv")
     longer, half, restarted = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
     unseen = selected(base, lambda row: row.case in {other.case for other in seen})
     return {
@@ -43,8 +45,13 @@ def tables() -> dict[str, str]:
         "ccsd-base, all subsets": overall({"": base}),
         "ccsd-base against ccsd-small": paired("`ccsd-base` − `ccsd-small`", base, small),
         "ccsd-small, every subset": subsets({"": small}),
+        "ccsd-small, by fold": folds(small),
+        "ccsd-small, all subsets": overall({"": small}),
+        "ccsd-small against the one before": paired("`ccsd-small` − the one before", small, before),
+        "artefacts against none": paired("with artefacts − without", small, clean),
         "CCSD and the U-Net, every subset": subsets({"CCSD": base, "U-Net": unet}),
         "CCSD against the U-Net": paired("CCSD − U-Net", base, unet),
+        "ccsd-small against the U-Net": paired("`ccsd-small` − U-Net of size `base`", small, unet),
         "CCSD and the U-Net, by fold": folds_beside({"CCSD": base, "U-Net": unet}),
         "CCSD and the U-Net, all subsets": overall({"CCSD": base, "U-Net": unet}),
         "CCSD against the U-Net in the same minutes": paired("CCSD − U-Net of as many minutes", base, longer),

@@ -1,7 +1,4 @@
-"""How ``ccsd-base`` is trained, the same at size ``small``, and the baseline beside them.
-
-``ccsd-small`` is from before these recipes: its card says how it was trained.
-"""
+"""How the weights ``ccsd-base`` and ``ccsd-small`` are trained, and the baseline beside them."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ def ccsd_base() -> Run:
 
 
 def ccsd_small() -> Run:
-    """Return the run of ``ccsd-base`` at size ``small``."""
+    """Return the run of ``ccsd-small``: that of ``ccsd-base`` at size ``small``."""
     return _ccsd("small")
 
 
