@@ -52,6 +52,7 @@ def tables() -> dict[str, str]:
         "CCSD and the U-Net, every subset": subsets({"CCSD": base, "U-Net": unet}),
         "CCSD against the U-Net": paired("CCSD − U-Net", base, unet),
         "ccsd-small against the U-Net": paired("`ccsd-small` − U-Net of size `base`", small, unet),
+        "ccsd-small and the U-Net, by fold": folds_beside({"`ccsd-small`": small, "U-Net": unet}),
         "CCSD and the U-Net, by fold": folds_beside({"CCSD": base, "U-Net": unet}),
         "CCSD and the U-Net, all subsets": overall({"CCSD": base, "U-Net": unet}),
         "CCSD against the U-Net in the same minutes": paired("CCSD − U-Net of as many minutes", base, longer),

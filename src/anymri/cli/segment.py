@@ -182,4 +182,7 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
         print(f"  {warning}")
     if expected := summary.get("expected_dice"):
         known = {region: "not known" if dice is None else f"{dice[0]:.2f} to {dice[1]:.2f}" for region, dice in expected.items()}
-        print("  expected Dice (1 is an expert's outline, below 0.5 is poor): " + "  ".join(f"{region} {dice}" for region, dice in known.items()))
+        print(
+            "  expected Dice (1 is an expert's outline, below 0.5 is poor): "
+            + "  ".join(f"{region} {dice}" for region, dice in known.items())
+        )
