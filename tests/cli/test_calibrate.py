@@ -66,7 +66,7 @@ def test_trust_is_measured_and_used(run, tmp_path: Path, monkeypatch: pytest.Mon
     assert done.code == 0, done.err
     summary = summary_of(tmp_path / "masks" / "a")
     assert summary["trust"]["cases"] == 5 and list(summary["expected_dice"]) == ["WT", "TC", "ET"]
-    assert "expected Dice (1 is an expert's outline, below 0.5 is poor): WT" in done.out and NOT_MEASURED not in summary["warnings"]
+    assert "expected Dice (1: as an expert draws it; below 0.5: poor): WT" in done.out and NOT_MEASURED not in summary["warnings"]
     lent = run("calibrate", out, "--data", prepared, "--for", tmp_path / "all", "--out", tmp_path / "all" / "weights.trust.json")
     assert lent.code == 0 and "note: 'all' was trained with budget 2 steps, what is measured with 1 steps: how far" in lent.err
     monkeypatch.setenv("ANYMRI_WEIGHTS", str(tmp_path / "imported"))
@@ -112,7 +112,7 @@ def check_of_trust(run, prepared: Path, fold: Path, whole: Path) -> None:
         (["--check", trust, "--for", whole], "leave one of them out"),
         (["--check", fold.parent / "gone.trust.json"], "there is no such file"),
         (["--check", bare], "no trust file lies beside these weights"),
-        (["--check", fold / "run.json"], "expected anymri-trust/2"),
+        (["--check", fold / "run.json"], "expected anymri-trust/3"),
     ):
         refused = run("calibrate", fold, "--data", prepared, "--out", figures, *words)
         assert refused.code == 2 and complaint in refused.err and len(refused.err.splitlines()) == 1, refused.err

@@ -12,7 +12,8 @@ from anymri.domain.modality import subsets
 from anymri.domain.task import Task
 from anymri.trust.advice import Gain
 from anymri.trust.calibration import Calibration, Calibrations
-from anymri.trust.checks import AdviceCheck, CalibrationCheck, CautionCheck, Checks, DiceCheck
+from anymri.trust.caution import CautionCheck
+from anymri.trust.checks import AdviceCheck, CalibrationCheck, Checks, DiceCheck
 from anymri.trust.counts import INSIDE, LOGITS, TRUE, TRUE_BAND
 from anymri.trust.expectation import LEVEL, Expectation
 from anymri.trust.fitting import Belief, EmptyMasks, Sample
@@ -102,7 +103,7 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
             coverage=0.8,
             unnamed=0,
         ),
-        caution=CautionCheck(masks=40, poor=6, doubtful=4, doubtful_poor=3, uncertain=4, uncertain_poor=1),
+        caution=CautionCheck(masks=40, poor=6, doubtful=4, doubtful_poor=3, uncertain=4, uncertain_poor=1, chances=()),
     )
     return TrustRecord(
         task=task.name,

@@ -56,6 +56,11 @@ DAMAGE = {
         "temperature",
     ),
     "no number": (_changed(lambda c: c["regions"]["WT"]["belief"]["expectation"].update(slope=float("nan"))), "slope"),
+    "without residuals": (_changed(lambda c: c["regions"]["WT"]["belief"]["expectation"].pop("residuals")), "residuals"),
+    "residuals upside down": (
+        _changed(lambda c: c["regions"]["WT"]["belief"]["expectation"]["residuals"].reverse()),
+        "must not fall",
+    ),
     "of no case": (_changed(lambda c: c.update(cases=0)), "cases"),
     "a subset spelt otherwise": (
         _changed(lambda c: c["regions"]["WT"]["belief"]["calibration"]["subsets"].update({"T1+FLAIR": {}})),

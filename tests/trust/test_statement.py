@@ -51,12 +51,12 @@ def test_of_one_missing_modality_one_is_spoken_of() -> None:
 
 
 def test_what_may_be_wrong_is_said_in_softer_words() -> None:
-    ranges = {"WT": Expected(0.7, 0.8, 0.9, 0.03), "TC": Expected(0.15, 0.6, 0.87, 0.301), "ET": Expected(0.05, 0.2, 0.4, 0.9)}
+    ranges = {"WT": Expected(0.7, 0.8, 0.9, 0.03), "TC": Expected(0.15, 0.6, 0.87, 0.3), "ET": Expected(0.05, 0.2, 0.4, 0.9)}
     subset = GLIOMA.modalities.subset(["FLAIR"])
     said = Statement(Trust(made_record(GLIOMA, "ab"), "cd"), subset, ranges, {})
     assert said.doubtful == ("ET",) and said.uncertain == ("TC",)
-    firm = "Do not rely on ET (expected Dice 0.05 to 0.40; poor with a chance of 90%)."
-    soft = "TC (expected Dice 0.15 to 0.87; poor with a chance of 30%) may be wrong: check the outline."
+    firm = "Do not rely on ET (expected Dice 0.05 to 0.40; chance of 90% that it is below 0.5)."
+    soft = "TC (expected Dice 0.15 to 0.87; chance of 30% that it is below 0.5) may be wrong: check the outline."
     assert said.caution() == f"{firm} {soft}"
     assert said.expectations()["poor_chance"] == {"WT": 0.03, "TC": 0.3, "ET": 0.9}
     assert [marked(said.cautions(), region) for region in ranges] == ["", "may be wrong", "do not rely on it"]
@@ -79,13 +79,13 @@ def test_what_would_help_is_said() -> None:
 def test_of_an_empty_mask_no_dice_is_expected() -> None:
     said = statement(("FLAIR", "T1"), intercept=-4.0, empty=("ET",))
     assert said.expected["ET"] is None and said.doubtful == ("WT", "TC") and "ET" not in said.caution() + said.advice()
-    some = "T2 may show some: it helps ET most where some is found."
+    some = "Adding T2 may show some: where ET was found it improved the outline most."
     assert said.unfound() == f"No ET was found; how often that is right was not measured. {some}"
     summary = said.expectations()
     assert summary["expected_dice"]["ET"] is None and "ET" not in summary["most_helpful"]
     said = statement(("FLAIR", "T1"), empty=GLIOMA.region_names)
     assert said.unfound().startswith(
-        "No WT was found; how often that is right was not measured. T2 may show some: it helps WT, TC and"
+        "No WT was found; how often that is right was not measured. Adding T2 may show some: where WT, TC and ET was"
     )
     assert said.caution() == said.unmeasured() == "" and said.advice() == "Without T1c and T2 the mask is less certain."
     assert statement(("FLAIR", "T1")).unfound() == ""

@@ -183,6 +183,6 @@ def _print(summary: dict[str, Any], folder: Path) -> None:
     if expected := summary.get("expected_dice"):
         known = {region: "not known" if dice is None else f"{dice[0]:.2f} to {dice[1]:.2f}" for region, dice in expected.items()}
         print(
-            "  expected Dice (1 is an expert's outline, below 0.5 is poor): "
+            "  expected Dice (1: as an expert draws it; below 0.5: poor): "
             + "  ".join(f"{region} {dice}" for region, dice in known.items())
         )

@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict
 from anymri.trust import advice, calibration, expectation
 from anymri.trust.advice import LEAST_GAIN, Step
 from anymri.trust.calibration import Calibrations
+from anymri.trust.caution import CautionCheck, caution
 from anymri.trust.counts import DOMAINS, EVERYWHERE, TRUE, Array, Floats
-from anymri.trust.expectation import LOW, Expected
+from anymri.trust.expectation import Expected
 from anymri.trust.fitting import LEAST_CASES, Belief, Sample, calibrated, fitted, weighed
 
 _RIDGE = 10.0  # For the advice by patient: one slope per modality on a few dozen rows.
@@ -65,31 +66,6 @@ class DiceCheck(_Figures):
     within_subsets: float
     coverage: float
     width: float
-
-
-class CautionCheck(_Figures):
-    """The warnings against the Dice that was reached, by masks that are not empty. Poor is a Dice below 0.5.
-
-    Attributes:
-        masks: How many a Dice was expected of.
-        poor: How many of them were.
-        doubtful: How many were said not to be relied on.
-        doubtful_poor: How many of these were poor.
-        uncertain: How many were said to be possibly wrong.
-        uncertain_poor: How many of these were poor.
-    """
-
-    masks: int
-    poor: int
-    doubtful: int
-    doubtful_poor: int
-    uncertain: int
-    uncertain_poor: int
-
-    @property
-    def unwarned(self) -> int:
-        """How many of the poor were not warned of."""
-        return self.poor - self.doubtful_poor - self.uncertain_poor
 
 
 class Always(_Figures):
@@ -235,7 +211,7 @@ def checked(sample: Sample, *, belief: Belief | None = None) -> Checks:
         calibration=_calibration(sample, belief),
         dice=_dice(sample, said),
         advice=_advice(sample, said),
-        caution=_caution(sample, said),
+        caution=caution([s.expected for s in said], sample.dice_CS),
     )
 
 
@@ -315,21 +291,6 @@ def _dice(sample: Sample, said: Sequence[Said]) -> DiceCheck | None:
         within_subsets=expectation.correlation(*apart),
         coverage=float(((low <= reached) & (reached <= high)).mean()),
         width=float((high - low).mean()),
-    )
-
-
-def _caution(sample: Sample, said: Sequence[Said]) -> CautionCheck | None:
-    pairs = [(e, dice < LOW) for s, row in zip(said, sample.dice_CS, strict=True) for e, dice in zip(s.expected, row, strict=True)]
-    known = [(expected, bool(poor)) for expected, poor in pairs if expected is not None]
-    if not known:
-        return None
-    return CautionCheck(
-        masks=len(known),
-        poor=sum(poor for _, poor in known),
-        doubtful=sum(expected.doubtful for expected, _ in known),
-        doubtful_poor=sum(expected.doubtful and poor for expected, poor in known),
-        uncertain=sum(expected.uncertain for expected, _ in known),
-        uncertain_poor=sum(expected.uncertain and poor for expected, poor in known),
     )
 
 

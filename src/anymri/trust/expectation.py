@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.special import expit, logit
 
 from anymri.trust.counts import Array, Floats
@@ -66,14 +66,21 @@ class Expectation(BaseModel):
     modalities: dict[str, float]
     low: float = 0.0
     high: float = 0.0
-    residuals: tuple[float, ...] = Field(default=(0.0,) * len(_SHARES), min_length=len(_SHARES), max_length=len(_SHARES))
+    residuals: tuple[float, ...] = Field(min_length=len(_SHARES), max_length=len(_SHARES))
+
+    @field_validator("residuals")
+    @classmethod
+    def _in_order(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(value):
+            raise ValueError("must not fall")
+        return value
 
     def expected(self, soft_dice: float, at_hand: Sequence[str]) -> Expected:
         """Return the Dice to expect of a patient with these modalities."""
         middle = self.intercept + self.slope * float(_logit(soft_dice)) + sum(self.modalities.get(m, 0.0) for m in at_hand)
         low, center, high = (float(expit(middle + shift)) for shift in (self.low, 0.0, self.high))
         poor = float(np.interp(float(_logit(LOW)) - middle, self.residuals, _SHARES))
-        return Expected(min(low, center), center, max(high, center), poor)
+        return Expected(min(low, center), center, max(high, center), round(poor, 2))  # What is said goes by what is shown.
 
 
 def fitted(soft_dice: Array, dice: Array, at_hand: Sequence[Sequence[str]]) -> Expectation:
@@ -96,7 +103,8 @@ def fitted(soft_dice: Array, dice: Array, at_hand: Sequence[Sequence[str]]) -> E
         intercept, slopes = float(found[0]), found[1:]
         weight = _FAR / np.maximum(np.abs(target - whole @ found), _FAR)
     start = intercept - float(slopes @ centre)
-    return Expectation(intercept=start, slope=float(slopes[0]), modalities=dict(zip(names, map(float, slopes[1:]), strict=True)))
+    added = dict(zip(names, map(float, slopes[1:]), strict=True))
+    return Expectation(intercept=start, slope=float(slopes[0]), modalities=added, residuals=(0.0,) * len(_SHARES))
 
 
 def residuals(expectation: Expectation, soft_dice: Array, dice: Array, at_hand: Sequence[Sequence[str]]) -> Floats:

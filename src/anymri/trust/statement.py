@@ -10,7 +10,7 @@ from anymri.domain.modality import Subset
 from anymri.trust.advice import Gain, most_helpful
 from anymri.trust.calibration import Calibration, soft_dice
 from anymri.trust.counts import Array
-from anymri.trust.expectation import Expected
+from anymri.trust.expectation import LOW, Expected
 from anymri.trust.observation import said_of
 from anymri.trust.record import Trust
 
@@ -54,7 +54,7 @@ class Statement:
     def caution(self) -> str:
         """Return sentences on the regions that should not be relied on, and on those that may be wrong; empty if there are none."""
         told = {
-            r: f"{r} (expected Dice {_printed(d)}; poor with a chance of {_poor(d):.0%})"
+            r: f"{r} (expected Dice {_printed(d)}; chance of {d.poor:.0%} that it is below {LOW})"
             for r, d in self.expected.items()
             if d is not None
         }
@@ -81,7 +81,10 @@ class Statement:
         by: dict[str, list[str]] = {}
         for region, best in self.revealing.items():
             by.setdefault(best, []).append(region)
-        told += [f"{name} may show some: it helps {_listed(regions)} most where some is found." for name, regions in by.items()]
+        told += [
+            f"Adding {name} may show some: where {_listed(regions)} was found it improved the outline most."
+            for name, regions in by.items()
+        ]
         return " ".join(told)
 
     def unmeasured(self) -> str:
@@ -113,7 +116,7 @@ class Statement:
         """Return what summary.json says after the volumes."""
         return {
             "expected_dice": {r: None if d is None else _rounded(d) for r, d in self.expected.items()},
-            "poor_chance": {r: None if d is None else _poor(d) for r, d in self.expected.items()},
+            "poor_chance": {r: None if d is None else d.poor for r, d in self.expected.items()},
             "most_helpful": {
                 r: None if best is None else {"modality": best[0], **_gained(best[1])}
                 for r, best in self.helpful.items()
@@ -183,10 +186,6 @@ def made_by(trust: Trust | None, weights: str) -> dict[str, Any] | None:
     unwarned = {region: {"poor": c.poor, "unwarned": c.unwarned} for region, c in cautions.items() if c is not None}
     told = {"sha256": trust.sha256, "cohort": record.cohort, "cases": record.cases, "level": record.level, "lent": lent}
     return told | {"poor_masks": unwarned}
-
-
-def _poor(dice: Expected) -> float:
-    return round(dice.poor, 2)
 
 
 def _gained(gain: Gain) -> dict[str, Any]:
