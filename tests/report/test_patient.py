@@ -183,7 +183,7 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
         "80% of patients",
         "17 patients of some hospital that the network had not seen",
         "no warning was given of 12 of 17 of WT, 0 of 3 of ET.",
-        "0.70 to 0.90 3%",
+        "0.70 to 0.90 3% or less",
         "0.12 to 0.46 90%",
         "WT none",
         "TC T2 +0.10 -0.01 to +0.20",

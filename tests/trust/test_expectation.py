@@ -70,6 +70,15 @@ def test_two_tiers_of_doubt() -> None:
         assert (expected.doubtful, expected.uncertain) == tier
 
 
+def test_a_warning_goes_by_the_chance_that_is_shown() -> None:
+    steps = tuple((np.arange(20) / 10 - 1).tolist())  # A chance falls by 0.05 where the middle rises by 0.1.
+    formula = Expectation(intercept=0.0, slope=1.0, modalities={}, residuals=steps)
+    edge = formula.expected(float(expit(0.058)), ())
+    assert edge.poor == 0.5 and edge.doubtful and not edge.uncertain  # 0.496 before it was rounded.
+    edge = formula.expected(float(expit(0.658)), ())
+    assert edge.poor == 0.2 and edge.uncertain  # 0.196.
+
+
 def test_residuals_are_above_where_the_truth_was_better() -> None:
     formula = Expectation(intercept=0.0, slope=1.0, modalities={"A": 1.0}, residuals=NONE)
     assert residuals(formula, np.array([0.5, 0.5]), np.array([expit(2.0), expit(0.0)]), [("A",), ("A",)]) == pytest.approx([1, -1])

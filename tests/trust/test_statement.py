@@ -9,7 +9,7 @@ from anymri.trust.expectation import Expected
 from anymri.trust.fitting import EmptyMasks
 from anymri.trust.observation import said_of
 from anymri.trust.record import Trust
-from anymri.trust.statement import Statement, calibrations, made_by, marked, stated
+from anymri.trust.statement import Statement, calibrations, made_by, marked, percent, stated
 
 from .made import OWN, TRUTH, made_record
 
@@ -64,6 +64,17 @@ def test_what_may_be_wrong_is_said_in_softer_words() -> None:
     edge = Statement(said.trust, subset, {"TC": Expected(0.12, 0.6, 0.83501, 0.2)}, {})  # Printed as the summary's 0.835 is.
     assert edge.caution().startswith("TC (expected Dice 0.12 to 0.83; ") and edge.expectations()["expected_dice"]["TC"][1] == 0.835
     assert marked({}, "ET") == ""  # Without a trust file nothing is claimed.
+
+
+def test_no_chance_is_said_to_be_surer_than_it_was_measured() -> None:
+    assert [percent(p) for p in (0.02, 0.03, 0.04, 0.5, 0.96, 0.97)] == [
+        "3% or less",
+        "3% or less",
+        "4%",
+        "50%",
+        "96%",
+        "97% or more",
+    ]
 
 
 def test_what_would_help_is_said() -> None:

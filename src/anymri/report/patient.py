@@ -10,7 +10,7 @@ from typing import Any
 from anymri.domain.task import Task
 from anymri.errors import InputFileError
 from anymri.report.preview import rings, write_preview
-from anymri.trust.statement import marked
+from anymri.trust.statement import marked, percent
 from anymri.volumes.writing import write_bytes
 
 __all__ = ["write_patient_page", "write_preview"]
@@ -71,7 +71,7 @@ def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
             "volume": _millilitres(summary["volumes_ml"].get(region.name)),
             "mark": marked(summary, region.name),
             "expected": _interval(expected.get(region.name)),
-            "poor": "unknown" if poor.get(region.name) is None else f"{poor[region.name]:.0%}",
+            "poor": "unknown" if poor.get(region.name) is None else percent(poor[region.name]),
         }
         for region in task.regions
     ]

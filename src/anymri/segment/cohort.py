@@ -33,12 +33,8 @@ VOLUMES = "volumes.csv"
 DONE, FAILED, OPEN, LEFT_OUT = "done", "failed", "open", "left out"
 _FAILED = ".failed.json"
 _PAUSE_SECONDS = 30.0  # Between two writings of the table while patients come in.
-_TRUST = (
-    "caution",
-    "expected_dice_low",
-    "expected_dice_high",
-    "poor_chance",
-)  # What stands in the table of each region, beside its volume.
+# What stands in the table of each region, beside its volume.
+_TRUST = ("caution", "expected_dice_low", "expected_dice_high", "poor_chance")
 
 
 @dataclass(frozen=True)

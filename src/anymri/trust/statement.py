@@ -54,7 +54,7 @@ class Statement:
     def caution(self) -> str:
         """Return sentences on the regions that should not be relied on, and on those that may be wrong; empty if there are none."""
         told = {
-            r: f"{r} (expected Dice {_printed(d)}; chance of {d.poor:.0%} that it is below {LOW})"
+            r: f"{r} (expected Dice {_printed(d)}; chance of {percent(d.poor)} that it is below {LOW})"
             for r, d in self.expected.items()
             if d is not None
         }
@@ -152,6 +152,12 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, 
         elif str(subset) in belief.gains:
             helpful[region] = best
     return Statement(trust, subset, expected, helpful, tuple(region for region in expected if region in empty), revealing)
+
+
+def percent(chance: float) -> str:
+    """Return a chance as people read it; below and above what twenty quantiles of residuals can tell, no number is claimed."""
+    least = 0.03
+    return f"{least:.0%} or less" if chance <= least else f"{1 - least:.0%} or more" if chance >= 1 - least else f"{chance:.0%}"
 
 
 def marked(summary: Mapping[str, Any], region: str) -> str:
