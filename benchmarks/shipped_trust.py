@@ -12,7 +12,7 @@ from pathlib import Path
 
 from shipped_scores import as_markdown
 
-from anymri.trust.caution import CautionCheck
+from anymri.trust.caution import ENDS, CautionCheck
 from anymri.trust.checks import AdviceCheck, Checks, DiceCheck
 from anymri.trust.record import TrustCheck, TrustRecord
 
@@ -20,7 +20,6 @@ STORED = Path(__file__).parents[1] / "docs" / "measurements" / "trust"
 WEIGHTS = Path(__file__).parents[1] / "src" / "anymri" / "weights"
 NAMES = ("ccsd-base", "ccsd-small")
 HELD = ("ccsd-small_folds23_on_folds014", "ccsd-small_folds014_on_folds23")
-CHANCES = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 _WAYS = ("raw", "pooled", "fitted")
 _GROUPS = ("1", "2", "3", "4", "all", "each", "patient")
 
@@ -88,14 +87,14 @@ def warnings(checks: dict[str, Checks]) -> str:
 
 def chances(checks: dict[str, Checks]) -> str:
     """Return, by the chance of a poor outline that was said, its mean, and the share of masks of which it came true."""
-    rows: list[list[str]] = []
+    ends, rows = (*ENDS, 1.0), list[list[str]]()
     for region, found in checks.items():
-        cells = {end: "" for end in CHANCES}
+        cells = dict.fromkeys(ends, "")
         for group in _caution(found).chances:
-            end = next(end for end in CHANCES if group.said < end)
+            end = next(end for end in ends if group.said < end)
             cells[end] = f"{100 * group.said:.0f} → {100 * group.came_true:.0f} % of {group.masks}"
         rows.append([region, *cells.values()])
-    return as_markdown(["said → came true", *(f"below {100 * end:.0f} %" for end in CHANCES)], rows)
+    return as_markdown(["said → came true", *(f"below {100 * end:.0f} %" for end in ends)], rows)
 
 
 def advice(checks: dict[str, Checks]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from anymri.domain.task import Task
 from anymri.errors import InputFileError
 from anymri.report.preview import rings, write_preview
-from anymri.trust.statement import marked, percent
+from anymri.trust.statement import marked, percent, signed
 from anymri.volumes.writing import write_bytes
 
 __all__ = ["write_patient_page", "write_preview"]
@@ -86,8 +86,8 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
         {
             "region": region,
             "modality": best["modality"],
-            "mean": _signed(best["mean"]),
-            "gain": " to ".join(map(_signed, best["gain"])),
+            "mean": signed(best["mean"]),
+            "gain": " to ".join(map(signed, best["gain"])),
         }
         if best
         else {"region": region, "modality": "none", "mean": "", "gain": ""}
@@ -97,10 +97,6 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
         f"{found['unwarned']} of {found['poor']} of {region}" for region, found in trust["poor_masks"].items() if found["poor"]
     ]
     return {**trust, "share": f"{trust['level']:.0%}", "rows": rows, "missed": ", ".join(missed)}
-
-
-def _signed(gain: float) -> str:
-    return f"{round(gain, 2) + 0.0:+.2f}"
 
 
 def _millilitres(volume_ml: float | None) -> str:

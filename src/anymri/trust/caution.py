@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from anymri.trust.counts import Array, Floats
 from anymri.trust.expectation import LOW, Expected
 
-_ENDS = (0.1, 0.2, 0.35, 0.5, 0.75)  # Where groups of masks end that a poor outline is about as likely of.
+ENDS = (0.1, 0.2, 0.35, 0.5, 0.75)  # Where groups of masks end that a poor outline is about as likely of.
 
 
 class Chance(BaseModel):
@@ -81,5 +81,5 @@ def caution(expected: Sequence[Sequence[Expected | None]], dice_CS: Floats) -> C
 
 
 def _chances(said: Floats, poor: Array) -> tuple[Chance, ...]:
-    groups = [np.searchsorted(_ENDS, said, side="right") == k for k in range(len(_ENDS) + 1)]
+    groups = [np.searchsorted(ENDS, said, side="right") == k for k in range(len(ENDS) + 1)]
     return tuple(Chance(masks=int(of.sum()), said=said[of].mean(), came_true=poor[of].mean()) for of in groups if of.any())

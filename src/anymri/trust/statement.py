@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,12 +78,9 @@ class Statement:
             )
         if unknown:
             told.append(f"No {' and no '.join(unknown)} was found; how often that is right was not measured.")
-        by: dict[str, list[str]] = {}
-        for region, best in self.revealing.items():
-            by.setdefault(best, []).append(region)
         told += [
             f"Adding {name} may show some: where {_listed(regions)} was found it improved the outline most."
-            for name, regions in by.items()
+            for name, regions in _gathered((best, region) for region, best in self.revealing.items()).items()
         ]
         return " ".join(told)
 
@@ -96,13 +93,10 @@ class Statement:
         """Return a sentence on what would help; empty if no modality is missing."""
         if not self.subset.missing:
             return ""
-        by: dict[str, list[str]] = {}
-        for region, best in self.helpful.items():
-            if best is not None:
-                gain = best[1]
-                around = f"{_signed(gain.low)} to {_signed(gain.high)}"
-                by.setdefault(best[0], []).append(f"{region} (Dice {_signed(gain.mean)} on average, {around})")
-        what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in by.items())
+        gains = _gathered(
+            (best[0], f"{region} (Dice {_gain(best[1])})") for region, best in self.helpful.items() if best is not None
+        )
+        what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in gains.items())
         missing = list(self.subset.missing)
         none = "It is not" if len(missing) == 1 else "None of them is"
         found = f" Most would be gained by {what}." if what else f" {none} known to help." if self.helpful else ""
@@ -206,7 +200,20 @@ def _printed(dice: Expected) -> str:
     return " to ".join(f"{end:.2f}" for end in _rounded(dice))  # As whoever reads the summary will print it.
 
 
-def _signed(gain: float) -> str:
+def _gain(gain: Gain) -> str:
+    return f"{signed(gain.mean)} on average, {signed(gain.low)} to {signed(gain.high)}"
+
+
+def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return first → all seconds that came with it, in the order they came."""
+    found: dict[str, list[str]] = {}
+    for first, second in pairs:
+        found.setdefault(first, []).append(second)
+    return found
+
+
+def signed(gain: float) -> str:
+    """Return a gain in Dice as people read it."""
     return f"{round(round(gain, 3), 2) + 0.0:+.2f}"  # As whoever reads the summary will print it, a nought without a sign.
 
 
