@@ -34,11 +34,11 @@ def tables() -> dict[str, str]:
     """Return heading → table."""
     base, small, unet = (read_scores(STORED / "shipped" / f"{n}.csv") for n in ("ccsd-base", "ccsd-small", "dropout_unet-base"))
     seen = read_scores(STORED / "learnt-by-heart" / "ccsd-base_fold1_on_fold0.csv")
-    lengths = ("dropout_unet-base_minutes_fold4", "ccsd-base_half_fold3", "ccsd-base_restart_fold3")
+    lengths = ("dropout_unet-base_minutes", "ccsd-base_half_fold3", "ccsd-base_restart_fold3")
     before = read_scores(STORED / "same-minutes" / "ccsd-small.csv")
     clean = read_scores(STORED / "ingredients" / "without-artefacts-small-fold3.csv")
     longer, half, restarted = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
-    unseen = selected(base, lambda row: row.case in {other.case for other in seen})
+    as_long = of_the_same(base, longer)
     return {
         "ccsd-base, every subset": subsets({"": base}),
         "ccsd-base, by fold": folds(base),
@@ -49,15 +49,17 @@ def tables() -> dict[str, str]:
         "ccsd-small, all subsets": overall({"": small}),
         "ccsd-small against the one before": paired("`ccsd-small` − the one before", small, before),
         "artefacts against none": paired("with artefacts − without", small, clean),
-        "CCSD and the U-Net, every subset": subsets({"CCSD": base, "U-Net": unet}),
         "CCSD against the U-Net": paired("CCSD − U-Net", base, unet),
         "ccsd-small against the U-Net": paired("`ccsd-small` − U-Net of size `base`", small, unet),
         "ccsd-small and the U-Net, by fold": folds_beside({"`ccsd-small`": small, "U-Net": unet}),
         "CCSD and the U-Net, by fold": folds_beside({"CCSD": base, "U-Net": unet}),
         "CCSD and the U-Net, all subsets": overall({"CCSD": base, "U-Net": unet}),
+        "CCSD and the U-Net in the same minutes, every subset": subsets({"CCSD": as_long, "U-Net": longer}),
         "CCSD against the U-Net in the same minutes": paired("CCSD − U-Net of as many minutes", base, longer),
+        "CCSD and the U-Net in the same minutes, by fold": folds_beside({"CCSD": as_long, "U-Net": longer}),
+        "CCSD and the U-Net in the same minutes, all subsets": overall({"CCSD": as_long, "U-Net": longer}),
         "the U-Net, minutes against steps": paired("U-Net, as many minutes − as many steps", longer, unet),
-        "trained on against not seen": paired("trained on − not seen", seen, unseen),
+        "trained on against not seen": paired("trained on − not seen", seen, base),
         "twice the length": paired("5,600 steps − 2,800", base, half),
         "with a restart": paired("restarted − 5,600 steps", restarted, base),
     }
@@ -129,6 +131,12 @@ def as_markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table as Markdown, all columns but the first to the right."""
     align = ["---", *["---:"] * (len(heads) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |".replace("|  |", "| |") for cells in (heads, align, *rows))
+
+
+def of_the_same(table: ScoreTable, other: ScoreTable) -> ScoreTable:
+    """Return the rows of the patients that the other table has, too."""
+    cases = {row.case for row in other}
+    return selected(table, lambda row: row.case in cases)
 
 
 def left_out() -> dict[str, int]:
