@@ -24,6 +24,7 @@ CHECKS = {
     "robustness",
     "presence_gate",
     "thresholds",
+    "mirrored",
     "calibrations",
     "shipped_scores",
     "shipped_trust",
