@@ -112,7 +112,7 @@ def check_of_trust(run, prepared: Path, fold: Path, whole: Path) -> None:
         (["--check", trust, "--for", whole], "leave one of them out"),
         (["--check", fold.parent / "gone.trust.json"], "there is no such file"),
         (["--check", bare], "no trust file lies beside these weights"),
-        (["--check", fold / "run.json"], "expected anymri-trust/3"),
+        (["--check", fold / "run.json"], "expected anymri-trust/4"),
     ):
         refused = run("calibrate", fold, "--data", prepared, "--out", figures, *words)
         assert refused.code == 2 and complaint in refused.err and len(refused.err.splitlines()) == 1, refused.err
@@ -133,7 +133,7 @@ def test_what_is_not_to_be_relied_on_is_said_first(run, trusted: Path, images: d
     assert max(map(fields.index, ("warnings", "doubtful_regions"))) < min(map(fields.index, ("volumes_ml", "expected_dice")))
     found = [region for region, ml in summary["volumes_ml"].items() if ml]
     assert summary["doubtful_regions"] == found == list(summary["most_helpful"])
-    assert summary["most_helpful"]["WT"] == {"modality": "T2", "gain": [0.05, 0.15], "mean": 0.1}
+    assert summary["most_helpful"]["WT"] == {"modality": "T2", "gain": [0.05, 0.15], "mean": 0.1, "best": 0.1, "alike": []}
     page = (tmp_path / "p" / "report.html").read_text()
     places = [page.index(words) for words in ("Do not rely on WT", "How far to trust it", "<strong>do not rely on it</strong>")]
     assert places == sorted(places)

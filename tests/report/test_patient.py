@@ -166,19 +166,29 @@ TRUST = {
         "ET": {"poor": 3, "unwarned": 0},
     },
 }
-HELP = {"modality": "T2", "gain": [0.05, 0.3], "mean": 0.2}
+HELP = {"modality": "T2", "gain": [0.05, 0.3], "mean": 0.2, "best": 0.7, "alike": ["T1"]}
 
 
 def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
     known = {
         "expected_dice": {"WT": [0.7, 0.9], "TC": [0.5, 0.8], "ET": [0.123, 0.456]},
-        "most_helpful": {"WT": None, "TC": {"modality": "T2", "gain": [-0.01, 0.2], "mean": 0.1}, "ET": HELP},
+        "most_helpful": {
+            "WT": None,
+            "TC": {"modality": "T2", "gain": [-0.01, 0.2], "mean": 0.1, "best": 0.6, "alike": []},
+            "ET": HELP,
+        },
         "poor_chance": {"WT": 0.03, "TC": None, "ET": 0.9},
         "trust": TRUST,
+        "calibration": {
+            "WT": {"temperature": 1.0, "offset": 0.0, "error": {"before": 0.2, "after": 0.0312, "single_patient": 0.08}},
+            "ET": {"temperature": 1.0, "offset": 0.0, "error": {}},
+        },
         "warnings": ["Do not rely on ET."],
     }
     _, page = _written(tmp_path, _summary(**known))
     for words in (
+        "were off by 3.1% of WT over patients",
+        "in a single patient by 8.0% of WT.",
         "0.12 to 0.46",
         "80% of patients",
         "17 patients of some hospital that the network had not seen",
@@ -186,8 +196,8 @@ def test_the_page_says_how_far_to_trust_it(tmp_path: Path) -> None:
         "0.70 to 0.90 3% or less",
         "0.12 to 0.46 90%",
         "WT none",
-        "TC T2 +0.10 -0.01 to +0.20",
-        "ET T2 +0.20 +0.05 to +0.30",
+        "TC T2 +0.10 -0.01 to +0.20 60%",
+        "ET T2 (T1 about as much) +0.20 +0.05 to +0.30 70%",
     ):
         assert words in page.text
     assert page.text.index("Do not rely on ET.") < page.text.index("How far to trust it") < page.text.index("Volumes")

@@ -63,7 +63,7 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
         for name in subset.missing:
             mean = 0.1 if name == subset.missing[-1] else 0.005
             gains.setdefault(str(subset), {})[name] = Gain(
-                mean=mean, low=round(mean - 0.05, 3), high=round(mean + 0.05, 3), error=0.0
+                mean=mean, low=round(mean - 0.05, 3), high=round(mean + 0.05, 3), error=0.0, best=mean
             )
     belief = Belief(
         calibration=Calibrations(pooled=TRUTH, subsets={"T1": OWN}),
@@ -78,7 +78,7 @@ def made_record(task: Task, weights: str, *, intercept: float = 0.0) -> TrustRec
         gains=gains,
         empty=EmptyMasks(masks=0, right=0, cases=0, without=0),
     )
-    errors = {"all": 0.01, "each": 0.02, "patient": 0.05}
+    errors = {"1": 0.03, "2": 0.02, "all": 0.01, "each": 0.02, "patient": 0.05}
     figures = CalibrationCheck(everywhere=errors, band=errors, cross_entropy=0.05)
     checks = Checks(
         calibration={"raw": figures, "temperature": figures, "fitted": figures},

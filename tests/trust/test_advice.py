@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anymri.trust.advice import Gain, fitted, most_helpful, steps
+from anymri.trust.advice import Gain, Help, fitted, most_helpful, steps
 
 from ..material import task_with
 
@@ -12,6 +12,10 @@ SUBSETS = ("M0", "M1", "M2", "M0+M1", "M0+M2", "M1+M2", "M0+M1+M2")
 
 DICE = np.array([[0.1, 0.2, 0.3, 0.4, 0.6, 0.5, 0.7], [0.3, 0.2, 0.3, 0.4, 0.4, 0.5, 0.7]] * 2)
 NEVER = np.zeros(DICE.shape, bool)
+
+
+def gain(mean: float, error: float) -> Gain:
+    return Gain(mean=mean, low=-0.1, high=0.3, error=error, best=0.5)
 
 
 def test_every_subset_can_be_stepped_out_of_by_each_missing_modality() -> None:
@@ -27,7 +31,9 @@ def test_gains_by_hand() -> None:
     assert (gains["M0"]["M1"].low, gains["M0"]["M1"].high) == pytest.approx((0.1, 0.3))
     assert "M0+M1+M2" not in gains
     best = most_helpful(gains["M0"])
-    assert best is not None and best[0] == "M2"
+    assert best is not None and best.modality == "M2"
+    assert (gains["M0"]["M1"].best, gains["M0"]["M2"].best) == (0.5, 1.0)  # In every other case both gain alike.
+    assert gains["M0+M1"]["M2"].best == 1.0
 
 
 def test_what_is_gained_over_an_empty_mask_is_not_counted() -> None:
@@ -41,15 +47,21 @@ def test_what_is_gained_over_an_empty_mask_is_not_counted() -> None:
 
 
 def test_what_gains_next_to_nothing_is_not_called_help() -> None:
-    assert most_helpful({"M1": Gain(mean=0.009, low=-0.1, high=0.2, error=0.001)}) is None
+    assert most_helpful({"M1": gain(0.009, 0.001)}) is None
     assert most_helpful({}) is None
 
 
 def test_what_may_be_chance_is_not_called_help() -> None:
-    sure, unsure = Gain(mean=0.04, low=-0.1, high=0.2, error=0.019), Gain(mean=0.05, low=-0.1, high=0.3, error=0.026)
-    assert most_helpful({"M1": sure, "M2": unsure}) == ("M1", sure)
+    sure, unsure = gain(0.04, 0.019), gain(0.05, 0.026)
+    assert most_helpful({"M1": sure, "M2": unsure}) == Help("M1", sure, ("M2",))  # Nor is it passed over, where it gained more.
     assert most_helpful({"M2": unsure}) is None
-    assert unsure.model_copy(update={"error": 0.02}).helps
+    assert gain(0.05, 0.02).helps
+
+
+def test_what_gained_about_as_much_is_told() -> None:
+    first = gain(0.1, 0.03)
+    others = {"M1": gain(0.051, 0.04), "M2": gain(0.049, 0.04), "M3": gain(0.009, 0.2)}  # Off by 0.05 at most: 0.03² + 0.04².
+    assert most_helpful({"M0": first, **others}) == Help("M0", first, ("M1",))
 
 
 def test_errors_of_gains_are_those_of_their_means() -> None:

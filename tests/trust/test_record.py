@@ -46,8 +46,8 @@ def _changed(change: Callable[[Any], Any]) -> Callable[[str], str]:
 DAMAGE = {
     "cut": (lambda text: text[:100], "damaged"),
     "no object": (lambda text: "[]", "damaged"),
-    "of an earlier version": (_changed(lambda c: c.update(format="anymri-trust/2")), "expected anymri-trust/3"),
-    "of a later version": (_changed(lambda c: c.update(format="anymri-trust/4")), "expected anymri-trust/3"),
+    "of an earlier version": (_changed(lambda c: c.update(format="anymri-trust/3")), "expected anymri-trust/4"),
+    "of a later version": (_changed(lambda c: c.update(format="anymri-trust/5")), "expected anymri-trust/4"),
     "of no known task": (_changed(lambda c: c.update(task="lumbago")), "lumbago"),
     "without a region": (_changed(lambda c: c["regions"].pop("TC")), "tells of WT, ET, expected WT, TC, ET"),
     "in another order": (_changed(lambda c: c.update(regions=dict(reversed(c["regions"].items())))), "expected WT, TC, ET"),
@@ -72,7 +72,9 @@ DAMAGE = {
     ),
     "a gain by another task's": (
         _changed(
-            lambda c: next(iter(c["regions"]["TC"]["belief"]["gains"].values())).update(DWI=dict(mean=0, low=0, high=0, error=0))
+            lambda c: next(iter(c["regions"]["TC"]["belief"]["gains"].values())).update(
+                DWI=dict(mean=0, low=0, high=0, error=0, best=0)
+            )
         ),
         "'DWI'",
     ),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -80,9 +82,19 @@ def test_no_chance_is_said_to_be_surer_than_it_was_measured() -> None:
 def test_what_would_help_is_said() -> None:
     said = statement(("FLAIR", "T1"))
     gain = "(Dice +0.10 on average, +0.05 to +0.15)"
-    expected = f"Most would be gained by T2 for WT {gain}, TC {gain} and ET {gain}."
+    expected = f"In other patients most was gained by T2 for WT {gain}, TC {gain} and ET {gain}."
     assert said.advice() == f"Without T1c and T2 the mask is less certain. {expected}"
-    assert said.expectations()["most_helpful"]["ET"] == {"modality": "T2", "gain": [0.05, 0.15], "mean": 0.1}
+    assert said.expectations()["most_helpful"]["ET"] == {
+        "modality": "T2",
+        "gain": [0.05, 0.15],
+        "mean": 0.1,
+        "best": 0.1,
+        "alike": [],
+    }
+    told = said.helpful["ET"]
+    assert told is not None
+    close = Statement(said.trust, said.subset, said.expected, {"ET": replace(told, alike=("T1c",))})
+    assert close.advice().endswith("by T2 for ET (Dice +0.10 on average, +0.05 to +0.15; T1c about as much).")
     whole = statement(GLIOMA.modalities.names)
     assert whole.advice() == "" and whole.expectations()["most_helpful"] == {}
 
@@ -138,5 +150,7 @@ def test_what_is_at_hand_has_a_calibration_of_its_own() -> None:
     for names, how in ((["T1"], OWN), (["T1", "T2"], TRUTH)):
         said = stated(trust, GLIOMA.modalities.subset(names), logits, image)
         assert said.expected["TC"].middle == pytest.approx(float(soft_dice(said_of(logits, image)[1], how)))
-        assert said.expectations()["calibration"] == dict.fromkeys(GLIOMA.region_names, how.model_dump())
+        off = {1: 0.03, 2: 0.02}[len(names)]
+        told = {**how.model_dump(), "error": {"before": off, "after": off, "single_patient": 0.05}}
+        assert said.expectations()["calibration"] == dict.fromkeys(GLIOMA.region_names, told)
         assert calibrations(trust, GLIOMA.modalities.subset(names)) == dict.fromkeys(GLIOMA.region_names, how)

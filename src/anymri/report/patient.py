@@ -24,8 +24,9 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         summary: As summary.json holds it: ``name``, ``modalities_used``, ``volumes_ml`` (region → ml), ``weights`` (``name``,
             ``sha256``, ``method``), ``versions``, ``seconds`` (step → seconds), ``warnings``; if known ``doubtful_regions`` and
             ``uncertain_regions``, ``expected_dice`` (region → lowest and highest, or None), ``poor_chance`` (region → that a Dice
-            below 0.5 is reached, or None), ``most_helpful`` (region → ``modality``, ``gain``, lowest and highest, and its ``mean``,
-            or None) and ``trust`` (``cohort``, ``cases``, ``level``, ``lent`` and ``poor_masks``: what that rests on).
+            below 0.5 is reached, or None), ``most_helpful`` (region → ``modality``, ``gain``, lowest and highest, its ``mean``,
+            ``best`` and ``alike``, or None), ``trust`` (``cohort``, ``cases``, ``level``, ``lent`` and ``poor_masks``: what that
+            rests on), ``calibration`` (region → ``error``) and ``left_out``.
         preview_png: The picture, as ``write_preview`` leaves it.
         task: Names and colours of what is shown.
 
@@ -53,6 +54,7 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         task=task,
         rings=rings(task),
         rows=_rows(summary, task),
+        left_out=_left_out(summary, task),
         trust=_trust(summary),
         durations=[(step.replace("_", " "), f"{seconds:.1f} s") for step, seconds in summary["seconds"].items()],
         picture=base64.b64encode(picture).decode("ascii"),
@@ -85,18 +87,33 @@ def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         {
             "region": region,
-            "modality": best["modality"],
+            "modality": best["modality"] + (f" ({', '.join(best['alike'])} about as much)" if best["alike"] else ""),
             "mean": signed(best["mean"]),
             "gain": " to ".join(map(signed, best["gain"])),
+            "best": f"{best['best']:.0%}",
         }
         if best
-        else {"region": region, "modality": "none", "mean": "", "gain": ""}
+        else {"region": region, "modality": "none", "mean": "", "gain": "", "best": ""}
         for region, best in helpful.items()
     ]
+    errors = {r: how["error"] for r, how in (summary.get("calibration") or {}).items() if len(how.get("error", ())) == 3}
+    off = {name: ", ".join(f"{error[name]:.1%} of {r}" for r, error in errors.items()) for name in ("after", "single_patient")}
     missed = [
         f"{found['unwarned']} of {found['poor']} of {region}" for region, found in trust["poor_masks"].items() if found["poor"]
     ]
-    return {**trust, "share": f"{trust['level']:.0%}", "rows": rows, "missed": ", ".join(missed)}
+    return {**trust, "share": f"{trust['level']:.0%}", "rows": rows, "missed": ", ".join(missed), "off": off if errors else None}
+
+
+def _left_out(summary: Mapping[str, Any], task: Task) -> str:
+    """Return a sentence on components that are left out; empty if these weights leave none out."""
+    small = summary.get("left_out") or {"below": 0}
+    if not small["below"]:
+        return ""
+    count = small["components"]
+    here = f"here {count}, {_millilitres(small['volume_ml'])} ml in all" if count else "here there were none"
+    return (
+        f"Parts of {task.region_names[0]} that are apart and smaller than {small['below']:.0%} of the largest are left out: {here}."
+    )
 
 
 def _millilitres(volume_ml: float | None) -> str:

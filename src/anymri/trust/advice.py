@@ -9,7 +9,9 @@ is scored, because nobody knows beforehand that it is one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from anymri.trust.expectation import quantiles
 
 LEAST_GAIN = 0.01  # Of Dice. Nothing below it is called help,
 _ERRORS = 2.0  # nor what is within so many standard errors of nothing.
+_ALIKE = 1.0  # Within so many standard errors of their difference two gains are told as about as much.
 _LEAST_CASES = 3  # From fewer nothing is said of a step.
 
 
@@ -32,6 +35,7 @@ class Gain(BaseModel):
         low: Most often not less.
         high: Most often not more.
         error: Standard error of the mean.
+        best: Share of the cases in which no other missing modality gained more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -40,6 +44,7 @@ class Gain(BaseModel):
     low: float
     high: float
     error: float
+    best: float
 
     @property
     def helps(self) -> bool:
@@ -48,6 +53,21 @@ class Gain(BaseModel):
 
 
 Gains = dict[str, dict[str, Gain]]  # Subset → missing modality → gain.
+
+
+@dataclass(frozen=True)
+class Help:
+    """The missing modality that would help most.
+
+    Attributes:
+        modality: Its name.
+        gain: What it gained.
+        alike: Other missing modalities that gained about as much, or more but not surely so.
+    """
+
+    modality: str
+    gain: Gain
+    alike: tuple[str, ...]
 
 
 class Step(NamedTuple):
@@ -81,17 +101,35 @@ def fitted(dice_CS: Array, subsets: Sequence[str], modalities: ModalitySet, *, e
         empty_CS: Whether the mask is empty.
     """
     walk = steps(subsets, modalities)
+    whole = gained(dice_CS, walk)
     gains: Gains = {}
-    for step, whole in zip(walk, gained(dice_CS, walk).T, strict=True):
-        column = whole[~empty_CS[:, step.without]]
+    for k, step in enumerate(walk):
+        counted = ~empty_CS[:, step.without]
+        column = whole[counted, k]
         if len(column) < _LEAST_CASES:
             continue
         low, high = quantiles(column, len(column))
-        mean, error = float(column.mean()), float(column.std(ddof=1) / np.sqrt(len(column)))
-        gains.setdefault(subsets[step.without], {})[step.modality] = Gain(mean=mean, low=low, high=high, error=error)
+        most = whole[counted][:, [n for n, other in enumerate(walk) if other.without == step.without]].max(1)
+        gains.setdefault(subsets[step.without], {})[step.modality] = Gain(
+            mean=float(column.mean()),
+            low=low,
+            high=high,
+            error=float(column.std(ddof=1) / np.sqrt(len(column))),
+            best=float((column >= most).mean()),
+        )
     return gains
 
 
-def most_helpful(gains: Mapping[str, Gain]) -> tuple[str, Gain] | None:
+def most_helpful(gains: Mapping[str, Gain]) -> Help | None:
     """Return the modality with the highest mean gain among those that help; None if nothing is missing or none is known to help."""
-    return max(((name, gain) for name, gain in gains.items() if gain.helps), key=lambda pair: pair[1].mean, default=None)
+    helping = {name: gain for name, gain in gains.items() if gain.helps}
+    if not helping:
+        return None
+    name = max(helping, key=lambda n: helping[n].mean)
+    first = gains[name]
+    alike = tuple(n for n, gain in gains.items() if n != name and _alike(gain, first))
+    return Help(name, first, alike)
+
+
+def _alike(gain: Gain, best: Gain) -> bool:
+    return gain.mean >= LEAST_GAIN and gain.mean >= best.mean - _ALIKE * math.hypot(gain.error, best.error)

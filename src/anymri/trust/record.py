@@ -20,7 +20,7 @@ from anymri.trust.fitting import Belief, EmptyMasks
 from anymri.volumes.store import parsed_json
 from anymri.volumes.writing import write_text
 
-FORMAT = "anymri-trust/3"  # 1 had one calibration for all subsets, 2 no chance of a poor outline.
+FORMAT = "anymri-trust/4"  # 1 had one calibration for all subsets, 2 no chance of a poor outline, 3 no share of best gains.
 CHECK_FORMAT = "anymri-trust-check/2"
 _ENDING = ".trust.json"
 _DIGITS = 5

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from anymri.domain.modality import Subset
-from anymri.trust.advice import Gain, most_helpful
+from anymri.trust.advice import Help, most_helpful
 from anymri.trust.calibration import Calibration, soft_dice
 from anymri.trust.counts import Array
 from anymri.trust.expectation import LOW, Expected
@@ -28,7 +28,7 @@ class Statement:
         trust: What it rests on.
         subset: Modalities at hand.
         expected: Region → Dice to expect; None of an empty mask, and where too little was measured.
-        helpful: Region → the missing modality that would help most and its gain, or None if none helps; without the regions
+        helpful: Region → the missing modality that would help most, or None if none helps; without the regions
             whose mask is empty, and those of which too little was measured.
         empty: Regions of which nothing was found, outermost first.
         revealing: Of these, region → the missing modality that helps it most where some of it is found, if one does.
@@ -37,7 +37,7 @@ class Statement:
     trust: Trust
     subset: Subset
     expected: Mapping[str, Expected | None]
-    helpful: Mapping[str, tuple[str, Gain] | None]
+    helpful: Mapping[str, Help | None]
     empty: tuple[str, ...] = ()
     revealing: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Statement:
             for r, d in self.expected.items()
             if d is not None
         }
-        doubtful, uncertain = (_listed([told[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
+        doubtful, uncertain = (listed([told[r] for r in regions]) for regions in (self.doubtful, self.uncertain))
         firm = f"Do not rely on {doubtful}." if doubtful else ""
         soft = f"{uncertain} may be wrong: check the outline." if uncertain else ""
         return " ".join(line for line in (firm, soft) if line)
@@ -79,7 +79,7 @@ class Statement:
         if unknown:
             told.append(f"No {' and no '.join(unknown)} was found; how often that is right was not measured.")
         told += [
-            f"Adding {name} may show some: where {_listed(regions)} was found it improved the outline most."
+            f"Adding {name} may show some: where {listed(regions)} was found it improved the outline most."
             for name, regions in _gathered((best, region) for region, best in self.revealing.items()).items()
         ]
         return " ".join(told)
@@ -87,20 +87,20 @@ class Statement:
     def unmeasured(self) -> str:
         """Return a sentence on the regions that have a mask, and too little was measured of them; empty if there are none."""
         regions = [region for region, dice in self.expected.items() if dice is None and region not in self.empty]
-        return f"Which Dice to expect of {_listed(regions)} was not measured: too few patients had such a mask." if regions else ""
+        return f"Which Dice to expect of {listed(regions)} was not measured: too few patients had such a mask." if regions else ""
 
     def advice(self) -> str:
         """Return a sentence on what would help; empty if no modality is missing."""
         if not self.subset.missing:
             return ""
         gains = _gathered(
-            (best[0], f"{region} (Dice {_gain(best[1])})") for region, best in self.helpful.items() if best is not None
+            (best.modality, f"{region} (Dice {_gain(best)})") for region, best in self.helpful.items() if best is not None
         )
-        what = "; ".join(f"{name} for {_listed(regions)}" for name, regions in gains.items())
-        missing = list(self.subset.missing)
+        what = "; ".join(f"{name} for {listed(regions)}" for name, regions in gains.items())
+        missing = self.subset.missing
         none = "It is not" if len(missing) == 1 else "None of them is"
-        found = f" Most would be gained by {what}." if what else f" {none} known to help." if self.helpful else ""
-        return f"Without {_listed(missing)} the mask is less certain.{found}"
+        found = f" In other patients most was gained by {what}." if what else f" {none} known to help." if self.helpful else ""
+        return f"Without {listed(missing)} the mask is less certain.{found}"
 
     def cautions(self) -> dict[str, Any]:
         """Return what summary.json says before the volumes."""
@@ -111,16 +111,19 @@ class Statement:
         return {
             "expected_dice": {r: None if d is None else _rounded(d) for r, d in self.expected.items()},
             "poor_chance": {r: None if d is None else d.poor for r, d in self.expected.items()},
-            "most_helpful": {
-                r: None if best is None else {"modality": best[0], **_gained(best[1])}
-                for r, best in self.helpful.items()
-                if self.subset.missing
-            },
+            "most_helpful": {r: None if best is None else _gained(best) for r, best in self.helpful.items() if self.subset.missing},
             "calibration": {
-                region: {"temperature": how.temperature, "offset": how.offset}
+                region: {"temperature": how.temperature, "offset": how.offset, "error": self._error(region)}
                 for region, how in calibrations(self.trust, self.subset).items()
             },
         }
+
+    def _error(self, region: str) -> dict[str, float]:
+        """Return by how much probabilities near the tumour were off: over patients with as many modalities, and in single ones."""
+        checks, number = self.trust.record.regions[region].checks.calibration, str(len(self.subset))
+        told = {"before": ("raw", number), "after": ("fitted", number), "single_patient": ("fitted", "patient")}
+        known = {name: checks[way].band.get(of) for name, (way, of) in told.items() if way in checks}
+        return {name: round(error, 4) for name, error in known.items() if error is not None}
 
 
 def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, *, empty: Collection[str] = ()) -> Statement:
@@ -134,7 +137,7 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, 
         empty: Regions whose mask on the patient's own grid holds no voxel.
     """
     expected: dict[str, Expected | None] = {}
-    helpful: dict[str, tuple[str, Gain] | None] = {}
+    helpful: dict[str, Help | None] = {}
     revealing: dict[str, str] = {}
     for (region, measured), said in zip(trust.record.regions.items(), said_of(logits_RDHW, image_MDHW), strict=True):
         belief, formula = measured.belief, measured.belief.expectation
@@ -142,7 +145,7 @@ def stated(trust: Trust, subset: Subset, logits_RDHW: Array, image_MDHW: Array, 
         expected[region] = None if formula is None or region in empty else formula.expected(soft, subset.names)
         best = most_helpful(belief.gains.get(str(subset), {}))
         if region in empty:
-            revealing |= {region: best[0]} if best else {}
+            revealing |= {region: best.modality} if best else {}
         elif str(subset) in belief.gains:
             helpful[region] = best
     return Statement(trust, subset, expected, helpful, tuple(region for region in expected if region in empty), revealing)
@@ -188,8 +191,10 @@ def made_by(trust: Trust | None, weights: str) -> dict[str, Any] | None:
     return told | {"poor_masks": unwarned}
 
 
-def _gained(gain: Gain) -> dict[str, Any]:
-    return {"gain": [round(gain.low, 3), round(gain.high, 3)], "mean": round(gain.mean, 3)}
+def _gained(best: Help) -> dict[str, Any]:
+    gain = best.gain
+    bounds = {"gain": [round(gain.low, 3), round(gain.high, 3)], "mean": round(gain.mean, 3)}
+    return {"modality": best.modality, **bounds, "best": round(gain.best, 3), "alike": list(best.alike)}
 
 
 def _rounded(dice: Expected) -> list[float]:
@@ -200,8 +205,9 @@ def _printed(dice: Expected) -> str:
     return " to ".join(f"{end:.2f}" for end in _rounded(dice))  # As whoever reads the summary will print it.
 
 
-def _gain(gain: Gain) -> str:
-    return f"{signed(gain.mean)} on average, {signed(gain.low)} to {signed(gain.high)}"
+def _gain(best: Help) -> str:
+    gain, others = best.gain, f"; {listed(best.alike)} about as much" if best.alike else ""
+    return f"{signed(gain.mean)} on average, {signed(gain.low)} to {signed(gain.high)}{others}"
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -217,5 +223,6 @@ def signed(gain: float) -> str:
     return f"{round(round(gain, 3), 2) + 0.0:+.2f}"  # As whoever reads the summary will print it, a nought without a sign.
 
 
-def _listed(words: list[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists them."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
