@@ -19,6 +19,8 @@ from anymri.domain.modality import subsets
 from anymri.domain.task import GLIOMA
 from anymri.engine.inference import (
     OUTSIDE,
+    LeftOut,
+    answers_of,
     blending_weights,
     device_named,
     native_masks,
@@ -26,6 +28,7 @@ from anymri.engine.inference import (
     region_logits_of,
     restored,
     window_corners,
+    without_small_components,
 )
 from anymri.engine.model import Model, WeightsHeader
 from anymri.engine.run import Window
@@ -86,6 +89,9 @@ def test_small_components_are_left_out_of_every_region() -> None:
     assert nested(largest)[0].sum() == 20
     (nothing,) = predicted(placed(0.0, size=(6, 6, 12), least_component=1.0), np.full_like(image, -1.0))
     assert not nested(nothing).any()
+    kept = torch.from_numpy(all_of_it)[None]
+    counts = [without_small_components(kept, share)[1] for share in (0.0, 0.1, 1.0)]
+    assert counts == [LeftOut(), LeftOut(1, 1, 1), LeftOut(2, 3, 2)]
 
 
 def test_small_components_are_told_on_the_grid_of_the_model() -> None:
@@ -95,6 +101,8 @@ def test_small_components_are_told_on_the_grid_of_the_model() -> None:
     (found,) = predicted(placed(0.0, stride=2, size=(6, 6, 12), least_component=0.1), image)
     masks = nested(found)[0]
     assert masks[:5, :5, :11].sum() == masks.sum() > 100
+    (answer,) = answers_of(placed(0.0, stride=2, size=(6, 6, 12), least_component=0.1), image, ALL, [ALL], device=CPU)
+    assert np.array_equal(answer.logits_RDHW, found) and answer.left_out == LeftOut(1, 8, 8)  # Voxels of 1 mm.
 
 
 @pytest.fixture

@@ -74,6 +74,16 @@ def test_contours_of_all_rings_are_drawn_on_the_right_side(tmp_path: Path) -> No
         assert found[:, 1].mean() > 0.55 * picture.shape[1]
 
 
+def test_a_region_not_to_be_relied_on_is_dashed(tmp_path: Path) -> None:
+    write_preview(tmp_path / "plain.png", {"T1c": _head(0)}, _mask(), GLIOMA, marks={"WT": "", "ET": ""})
+    write_preview(tmp_path / "marked.png", {"T1c": _head(0)}, _mask(), GLIOMA, marks={"WT": "", "ET": "do not rely on it"})
+    plain, marked = (_rgb(tmp_path / f"{name}.png") for name in ("plain", "marked"))
+    assert marked.shape[0] > plain.shape[0] and marked.shape[1] == plain.shape[1]  # A line says why.
+    counts = {ring.region: [len(_where(picture, ring.colour)) for picture in (plain, marked)] for ring in rings(GLIOMA)}
+    kept = {region: after / before for region, (before, after) in counts.items()}
+    assert 0.4 < kept["ET"] < 0.8 < 0.85 < min(kept["WT"], kept["TC"])  # Of what is not marked only the edges of pixels move.
+
+
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
 def test_the_picture_does_not_depend_on_how_the_file_is_laid_out(tmp_path: Path, codes: str) -> None:
     write_preview(tmp_path / "a.png", {"T2": _head(3)}, _mask(), GLIOMA)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,34 @@ from anymri.volumes.volume import Grid, Volume, exact_copy, resampled
 Corner = tuple[int, int, int]
 Array = NDArray[Any]
 OUTSIDE = -30.0  # Logit where no model has looked: outside the box of the brain.
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Components of the outermost region that a model found and left out, since they were small beside its largest.
+
+    Attributes:
+        components: How many.
+        voxels: What they hold, in voxels of the image's grid.
+        largest: What the largest of them holds.
+    """
+
+    components: int = 0
+    voxels: int = 0
+    largest: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a model says of one subset.
+
+    Attributes:
+        logits_RDHW: On the grid of the image, float32.
+        left_out: What is negative there because it was small.
+    """
+
+    logits_RDHW: Array
+    left_out: LeftOut
 
 
 def device_named(name: str) -> torch.device:
@@ -65,7 +94,6 @@ def blending_weights(size: Sequence[int]) -> Tensor:
     return (axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]).clamp(min=1e-3)
 
 
-@torch.inference_mode()
 def region_logits_of(
     model: Model,
     image_MDHW: Array,
@@ -75,7 +103,22 @@ def region_logits_of(
     device: torch.device,
     precision: str = "auto",
 ) -> Iterator[Array]:
-    """Yield, for each subset, logits (R, D, H, W) on the grid of the image, float32.
+    """Yield, for each subset, the logits alone of what ``answers_of`` yields; the arguments are its own."""
+    for answer in answers_of(model, image_MDHW, present, keeps, device=device, precision=precision):
+        yield answer.logits_RDHW
+
+
+@torch.inference_mode()
+def answers_of(
+    model: Model,
+    image_MDHW: Array,
+    present: Sequence[bool],
+    keeps: Sequence[Sequence[bool]],
+    *,
+    device: torch.device,
+    precision: str = "auto",
+) -> Iterator[Answer]:
+    """Yield what a model says of each subset.
 
     Args:
         model: What predicts.
@@ -101,7 +144,10 @@ def region_logits_of(
             logits = next(steps, None)
         if logits is None:
             return
-        yield _at_full_size(without_small_components(logits, window.least_component), window, image_MDHW.shape[1:])
+        kept, left_out = without_small_components(logits, window.least_component)
+        edge = window.stride**3
+        left_out = LeftOut(left_out.components, left_out.voxels * edge, left_out.largest * edge)
+        yield Answer(_at_full_size(kept, window, image_MDHW.shape[1:]), left_out)
 
 
 def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Tensor) -> Iterator[Tensor]:
@@ -137,20 +183,22 @@ def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Te
         yield engine.finish((blended / total)[None], noted)[..., : extent[0], : extent[1], : extent[2]]
 
 
-def without_small_components(logits_1RDHW: Tensor, share: float) -> Tensor:
+def without_small_components(logits_1RDHW: Tensor, share: float) -> tuple[Tensor, LeftOut]:
     """Return logits, (1, R, D, H, W), that are negative in components of the outermost region smaller than a share of its largest.
 
-    There each logit keeps its size and loses its sign: what was taken for tumour becomes as sure not to be. Voxels that share a
-    face are of one component.
+    What was left out is counted in voxels of these logits. There each logit keeps its size and loses its sign: what was taken for
+    tumour becomes as sure not to be. Voxels that share a face are of one component.
     """
     if share == 0:
-        return logits_1RDHW
+        return logits_1RDHW, LeftOut()
     labels = np.empty(logits_1RDHW.shape[2:], np.int32)
     ndimage.label((logits_1RDHW[0, 0] > 0).cpu().numpy(), output=labels)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0  # What lies outside is no component.
-    small = ((sizes > 0) & (sizes < share * sizes.max()))[labels]
-    return torch.where(torch.from_numpy(small).to(logits_1RDHW.device), -logits_1RDHW.abs(), logits_1RDHW)
+    few = (sizes > 0) & (sizes < share * sizes.max())
+    small = torch.from_numpy(few[labels]).to(logits_1RDHW.device)
+    left_out = LeftOut(int(few.sum()), int(sizes[few].sum()), int(sizes[few].max(initial=0)))
+    return torch.where(small, -logits_1RDHW.abs(), logits_1RDHW), left_out
 
 
 def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +36,13 @@ class Ring:
     """The part of a region that lies in none of the regions nested inside it.
 
     Attributes:
+        region: Name of that region.
         classes: Class indices as they stand in a mask.
         label: For legends, such as "ED: whole tumour outside TC".
         colour: RGB hex.
     """
 
+    region: str
     classes: tuple[int, ...]
     label: str
     colour: str
@@ -102,7 +104,7 @@ def rings(task: Task) -> tuple[Ring, ...]:
     for region, inner, colour in zip(task.regions, (*task.regions[1:], None), task.colours, strict=True):
         own = tuple(name for name in region.classes if inner is None or name not in inner.classes)
         label = f"{' and '.join(own)}: {region.description}" + (f" outside {inner.name}" if inner else "")
-        found.append(Ring(tuple(task.classes.index(name) for name in own), label, colour))
+        found.append(Ring(region.name, tuple(task.classes.index(name) for name in own), label, colour))
     return tuple(found)
 
 
@@ -112,7 +114,9 @@ def load_plotting() -> None:
     import matplotlib.figure  # noqa: F401
 
 
-def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: Task) -> None:
+def write_preview(
+    path: Path, images: Mapping[str, Volume], mask: Volume, task: Task, *, marks: Mapping[str, str] | None = None
+) -> None:
     """Write a PNG: a column per modality at hand; axial, coronal and sagittal slices as rows; the mask as contours.
 
     Each plane is cut where the mask is largest, or through the middle if the mask is empty. Sides are as radiologists expect
@@ -123,6 +127,7 @@ def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: 
         images: Modality name → image, for those at hand.
         mask: Class indices of the task, 0 background, on the grid of the images; the order of axes may differ between them.
         task: Gives the order of the columns and the colours.
+        marks: Region → what is to be read of its mask, such as "may be wrong": its contour is dashed, and the picture says why.
 
     Raises:
         UsageError: If there is no image, or one of a modality that the task does not have.
@@ -137,13 +142,13 @@ def write_preview(path: Path, images: Mapping[str, Volume], mask: Volume, task: 
     for name, image in upright.items():
         if not same_grid(image.grid, upright_mask.grid):
             raise GridMismatchError(f"preview: image {name} and the mask are on different grids; bring them onto one first")
-    figure = _drawn(upright, upright_mask, task)
+    figure = _drawn(upright, upright_mask, task, {region: mark for region, mark in (marks or {}).items() if mark})
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DOTS_PER_INCH, facecolor=_PAPER)
     write_bytes(path, png.getvalue())
 
 
-def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
+def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task, marks: Mapping[str, str]) -> Figure:
     """Return the whole picture; all volumes are upright by now."""
     from matplotlib.figure import Figure
 
@@ -152,7 +157,7 @@ def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
     cuts = [largest_cut(labels > 0, plane.axis) for plane in _PLANES]
     extents_mm = [_extent_mm(labels.shape, mask.grid.spacing_mm, plane) for plane in _PLANES]
     windows = [intensity_window(image.array[box]) for image in images.values()]
-    sheet = _sheet(extents_mm, columns=len(images), entries=len(task.regions))
+    sheet = _sheet(extents_mm, columns=len(images), entries=len(task.regions), marked=bool(marks))
     figure = Figure(figsize=(sheet.width, sheet.height), facecolor=_PAPER)
     for row, (plane, cut, extent_mm) in enumerate(zip(_PLANES, cuts, extents_mm, strict=True)):
         left, bottom, _, height = sheet.box(0, row)
@@ -162,9 +167,9 @@ def _drawn(images: Mapping[str, Volume], mask: Volume, task: Task) -> Figure:
         for column, image in enumerate(images.values()):
             axes = figure.add_axes(sheet.box(column, row), facecolor=_PAPER)
             show_slice(axes, plane.cut(image.array[box], cut), extent_mm, windows[column])
-            _outline(axes, outlined, extent_mm, task)
+            _outline(axes, outlined, extent_mm, [(ring, ring.region in marks) for ring in rings(task)])
             _letter(axes, plane)
-    _caption(figure, sheet, tuple(images), task, empty=not labels.any())
+    _caption(figure, sheet, tuple(images), task, marks if labels.any() else None)
     return figure
 
 
@@ -193,13 +198,13 @@ def _position(grid: Grid, plane: Plane, cut: int) -> str:
     return f"slice {cut + 1} of {grid.shape[plane.axis]}"
 
 
-def _sheet(extents_mm: list[tuple[float, float]], *, columns: int, entries: int) -> _Sheet:
+def _sheet(extents_mm: list[tuple[float, float]], *, columns: int, entries: int, marked: bool) -> _Sheet:
     """Lay out the picture: one scale for all planes, so that a centimetre is as long in each of them."""
     scale = _PANEL / max(width for width, _ in extents_mm)
     heights = tuple(max(height * scale, 0.3) for _, height in extents_mm)
     width = _SIDE + columns * (_PANEL + _GAP)
     head = _LINE * (math.ceil(entries / _legend_columns(width)) + 2.0)
-    return _Sheet(width, head + sum(heights) + _GAP * len(heights) + _FOOT, head, heights)
+    return _Sheet(width, head + sum(heights) + _GAP * len(heights) + _FOOT + _LINE * marked, head, heights)
 
 
 def _legend_columns(width: float) -> int:
@@ -234,16 +239,24 @@ def show_slice(axes: Axes, seen: Array, extent_mm: tuple[float, float], window: 
     axes.set_axis_off()
 
 
-def _outline(axes: Axes, labels: Array, extent_mm: tuple[float, float], task: Task) -> None:
-    """Draw the contours of every ring that this slice meets."""
+def _outline(axes: Axes, labels: Array, extent_mm: tuple[float, float], drawn: Sequence[tuple[Ring, bool]]) -> None:
+    """Draw the contours of every ring that this slice meets, dashed or not."""
     rows, columns = labels.shape
     # A border of background closes the contours of what touches the edge.
     across = (np.arange(columns + 2) - 0.5) * extent_mm[0] / columns
     down = (np.arange(rows + 2) - 0.5) * extent_mm[1] / rows
-    for ring in rings(task):
+    for ring, dashed in drawn:
         inside = np.pad(np.isin(labels, ring.classes), 1)
         if inside.any():
-            axes.contour(across, down, inside.astype(np.float32), levels=[_CONTOUR_LEVEL], colors=[ring.colour], linewidths=1.1)
+            axes.contour(
+                across,
+                down,
+                inside.astype(np.float32),
+                levels=[_CONTOUR_LEVEL],
+                colors=[ring.colour],
+                linewidths=1.1,
+                linestyles="dashed" if dashed else "solid",
+            )
 
 
 def _letter(axes: Axes, plane: Plane) -> None:
@@ -258,17 +271,27 @@ def _letter(axes: Axes, plane: Plane) -> None:
         axes.text(x, y, letter, transform=axes.transAxes, color=_INK, fontsize=7, ha=horizontal, va=vertical)
 
 
-def _caption(figure: Figure, sheet: _Sheet, shown: tuple[str, ...], task: Task, *, empty: bool) -> None:
-    """Write the legend and the modalities above, and below what must be known of the picture."""
+def _caption(figure: Figure, sheet: _Sheet, shown: tuple[str, ...], task: Task, marks: Mapping[str, str] | None) -> None:
+    """Write the legend and the modalities above, and below what must be known of it; ``marks`` is None if nothing was found."""
     from matplotlib.lines import Line2D
 
-    if empty:
+    if marks is None:
         figure.text(
             0.5, 1 - _LINE / sheet.height, "No tumour found. Middle slices.", color=_INK, ha="center", va="center", fontsize=11
         )
     else:
         figure.legend(
-            handles=[Line2D([], [], color=ring.colour, linewidth=2.5, label=ring.label) for ring in rings(task)],
+            handles=[
+                Line2D(
+                    [],
+                    [],
+                    color=ring.colour,
+                    linewidth=2.5,
+                    label=ring.label,
+                    linestyle="dashed" if ring.region in marks else "solid",
+                )
+                for ring in rings(task)
+            ],
             loc="upper center",
             bbox_to_anchor=(0.5, 1 - 0.4 * _LINE / sheet.height),
             ncols=_legend_columns(sheet.width),
@@ -284,8 +307,15 @@ def _caption(figure: Figure, sheet: _Sheet, shown: tuple[str, ...], task: Task, 
         figure.text(left + width / 2, bottom + height + 0.3 * _LINE / sheet.height, name, color=_INK, ha="center", fontsize=11)
     missing = task.modalities.subset(shown).missing
     lines = (
+        *_marked(marks or {}),
         (f"Missing: {', '.join(missing)}. " if missing else "") + "R is the patient's right.",
         "Research use only. Not a medical device.",
     )
     for line, text in enumerate(reversed(lines)):
         figure.text(_SIDE / 3 / sheet.width, (0.6 + line) * _LINE / sheet.height, text, color=_INK, fontsize=8)
+
+
+def _marked(marks: Mapping[str, str]) -> list[str]:
+    """Return a line on the regions that have a mark, those with the same together; none if there are none."""
+    words = [f"{', '.join(r for r, m in marks.items() if m == mark)} ({mark})" for mark in dict.fromkeys(marks.values())]
+    return [f"Dashed: {'; '.join(words)}."] if words else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ import numpy as np
 from anymri.backends import Backend, backend_named, version_of, with_backend
 from anymri.domain.case import Source
 from anymri.domain.task import Task
-from anymri.engine.inference import device_named, native_masks, region_logits_of, restored
+from anymri.engine.inference import LeftOut, answers_of, device_named, native_masks, restored
 from anymri.engine.model import Model
 from anymri.errors import OutputError, UsageError
 from anymri.preparation.labels import labels_from_bits
@@ -31,13 +31,14 @@ from anymri.volumes.nifti import write_nifti
 from anymri.volumes.store import write_json
 from anymri.volumes.volume import Volume
 from anymri.volumes.writing import filling
-from anymri.weights import load_model, load_trust, trust_of
+from anymri.weights import load_model, load_trust, namesake, trust_of
 
 Precision = Literal["auto", "float32", "bf16"]
 MASK = "segmentation.nii.gz"
 _WRITERS = 2  # Each holds an image twice while it packs it.
 SUMMARY = "summary.json"  # The last file to appear: where it lies, the others do.
 USE = "Research use only. Not a medical device."
+LESION_ML = 0.5  # A sphere of 10 mm, what response criteria (RANO) call measurable. What is smaller is left out without a warning.
 WHOLE = 0.9  # Share of what all images show; of 340 images of real patients one showed less, and it was cut off.
 
 
@@ -181,7 +182,8 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     # Other engines compute in the precision that they were made for.
     where, precision = (options.device, options.precision) if model.other_engine is None else ("cpu", "float32")
     mask = opened.subset.mask
-    (logits,) = region_logits_of(model, opened.image_MDHW, mask, [mask], device=device_named(where), precision=precision)
+    (answer,) = answers_of(model, opened.image_MDHW, mask, [mask], device=device_named(where), precision=precision)
+    logits = answer.logits_RDHW
     clock.lap("predict")
     native = opened.native
     masks = native_masks(logits, opened.grid, native)
@@ -203,8 +205,10 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
     labelled = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
     clock.lap("restore")
+    left_out = _small(answer.left_out, model, opened)
     summary = (
-        _summary(visit.name, task, opened, regions, said=said)
+        _summary(visit.name, task, opened, regions, said=said, also=[_told(left_out, task), namesake(model)])
+        | {"left_out": left_out}
         | made_by(model, options)
         | {"inputs": inputs, "seconds": clock.seconds}
     )
@@ -239,7 +243,8 @@ def write_segmentation(result: Segmentation, out: Path) -> None:
         images = {MASK: result.mask} | {f"probability_{region}.nii.gz": v for region, v in result.probabilities.items()}
         with ThreadPoolExecutor(_WRITERS) as pool:  # Packing leaves Python's lock to what draws.
             written = [pool.submit(write_nifti, part / file, volume) for file, volume in images.items()]
-            write_preview(part / "preview.png", result.images, _class_mask(result), result.task)
+            marks = {region: statement.marked(result.summary, region) for region in result.regions}
+            write_preview(part / "preview.png", result.images, _class_mask(result), result.task, marks=marks)
             for one in written:
                 one.result()
         result.summary["seconds"]["write"] = round(time.perf_counter() - started, 3)
@@ -287,7 +292,26 @@ def _class_mask(result: Segmentation) -> Volume:
     return Volume(classes, result.mask.grid)
 
 
-def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume], *, said: Statement | None) -> dict[str, Any]:
+def _small(left_out: LeftOut, model: Model, opened: Opened) -> dict[str, Any]:
+    """Return what summary.json says of small components."""
+    volumes = (round(voxels * opened.grid.voxel_ml, 3) for voxels in (left_out.voxels, left_out.largest))
+    names = ("components", "volume_ml", "largest_ml", "below")
+    return dict(zip(names, (left_out.components, *volumes, model.header.window.least_component), strict=True))
+
+
+def _told(left_out: Mapping[str, Any], task: Task) -> str:
+    """Return a warning of components that were left out; empty if none is as large as a lesion that is measured."""
+    if left_out["largest_ml"] < LESION_ML:
+        return ""
+    others = left_out["components"] - 1
+    more = f" and {others} smaller {'one' if others == 1 else 'ones'} were" if others else " was"
+    part = f"A part of {task.region_names[0]} of {left_out['largest_ml']:.1f} ml{more} left out"
+    return f"{part}, below {left_out['below']:.0%} of the largest: look for further lesions."
+
+
+def _summary(
+    name: str, task: Task, opened: Opened, regions: Mapping[str, Volume], *, said: Statement | None, also: Sequence[str]
+) -> dict[str, Any]:
     subset = opened.subset
     volumes = {r: round(float(v.array.sum()) * v.grid.voxel_ml, 3) for r, v in regions.items()}
     warnings = [said.caution()] if said is not None else []
@@ -295,8 +319,9 @@ def _summary(name: str, task: Task, opened: Opened, regions: Mapping[str, Volume
         warnings.append("Nothing was found. That is no proof that nothing is there.")
     if said is not None:
         warnings += [said.unfound(), said.unmeasured()]
+    warnings += also
     if subset.missing and said is None:
-        warnings.append(f"Without {', '.join(subset.missing)} the mask is less certain.")
+        warnings.append(f"Without {statement.listed(subset.missing)} the mask is less certain.")
     coverage = opened.coverage
     for modality, share in coverage.items():
         if share < WHOLE:

@@ -155,6 +155,16 @@ def load_trust(name: str | Path | None, model: Model) -> Trust | None:
     return _trust(named(name), model.sha256) or trust_of(model)
 
 
+def namesake(model: Model) -> str:
+    """Return a line on weights that bear the name of others that can be named; empty if they do not."""
+    name = model.header.name
+    if all(line.name != name or line.sha256 == model.sha256 for line in known()):
+        return ""
+    return (
+        f"These weights call themselves {name}, but are not the {name} of 'anymri weights list': changed, damaged or trained anew."
+    )
+
+
 def verify(line: Known) -> None:
     """Check weights and their trust file against their hashes, whatever else has their name where one stands.
 
