@@ -34,10 +34,10 @@ def tables() -> dict[str, str]:
     """Return heading → table."""
     base, small, unet = (read_scores(STORED / "shipped" / f"{n}.csv") for n in ("ccsd-base", "ccsd-small", "dropout_unet-base"))
     seen = read_scores(STORED / "learnt-by-heart" / "ccsd-base_fold1_on_fold0.csv")
-    lengths = ("dropout_unet-base_minutes", "ccsd-base_half_fold3", "ccsd-base_restart_fold3")
+    lengths = ("dropout_unet-base_minutes", "ccsd-base_half_fold3", "ccsd-base_double_fold3", "ccsd-base_restart_fold3")
     before = read_scores(STORED / "same-minutes" / "ccsd-small.csv")
     clean = read_scores(STORED / "ingredients" / "without-artefacts-small-fold3.csv")
-    longer, half, restarted = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
+    longer, half, double, restarted = (read_scores(STORED / "length" / f"{name}.csv") for name in lengths)
     as_long = of_the_same(base, longer)
     return {
         "ccsd-base, every subset": subsets({"": base}),
@@ -60,8 +60,10 @@ def tables() -> dict[str, str]:
         "CCSD and the U-Net in the same minutes, all subsets": overall({"CCSD": as_long, "U-Net": longer}),
         "the U-Net, minutes against steps": paired("U-Net, as many minutes − as many steps", longer, unet),
         "trained on against not seen": paired("trained on − not seen", seen, base),
-        "twice the length": paired("5,600 steps − 2,800", base, half),
+        "half the length": paired("5,600 steps − 2,800", base, half),
+        "twice the length": paired("11,200 steps − 5,600", double, base),
         "with a restart": paired("restarted − 5,600 steps", restarted, base),
+        "twice the length against a restart": paired("11,200 steps − restarted", double, restarted),
     }
 
 
