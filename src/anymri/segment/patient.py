@@ -294,9 +294,13 @@ def _class_mask(result: Segmentation) -> Volume:
 
 def _small(left_out: LeftOut, model: Model, opened: Opened) -> dict[str, Any]:
     """Return what summary.json says of small components."""
-    volumes = (round(voxels * opened.grid.voxel_ml, 3) for voxels in (left_out.voxels, left_out.largest))
-    names = ("components", "volume_ml", "largest_ml", "below")
-    return dict(zip(names, (left_out.components, *volumes, model.header.window.least_component), strict=True))
+    voxel_ml = opened.grid.voxel_ml
+    return {
+        "components": left_out.components,
+        "volume_ml": round(left_out.voxels * voxel_ml, 3),
+        "largest_ml": round(left_out.largest * voxel_ml, 3),
+        "below": model.header.window.least_component,
+    }
 
 
 def _told(left_out: Mapping[str, Any], task: Task) -> str:
