@@ -223,3 +223,9 @@ def test_with_all_sequences_nothing_could_help(tmp_path: Path) -> None:
     _, page = _written(tmp_path, _summary(**known))
     assert "17 patients of some hospital that networks trained in the same way had not seen" in page.text
     assert "How far to trust it" in page.text and "would help" not in page.text
+
+
+def test_how_often_the_only_missing_sequence_gained_most_is_not_said(tmp_path: Path) -> None:
+    known = {"expected_dice": {"WT": [0.7, 0.9]}, "most_helpful": {"WT": {**HELP, "best": 1.0, "alike": []}}, "trust": TRUST}
+    _, page = _written(tmp_path, _summary(**known, modalities_used=["FLAIR", "T1", "T1c"]))
+    assert "WT T2 +0.20 +0.05 to +0.30" in page.text and "100%" not in page.text

@@ -94,20 +94,6 @@ def blending_weights(size: Sequence[int]) -> Tensor:
     return (axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]).clamp(min=1e-3)
 
 
-def region_logits_of(
-    model: Model,
-    image_MDHW: Array,
-    present: Sequence[bool],
-    keeps: Sequence[Sequence[bool]],
-    *,
-    device: torch.device,
-    precision: str = "auto",
-) -> Iterator[Array]:
-    """Yield, for each subset, the logits alone of what ``answers_of`` yields; the arguments are its own."""
-    for answer in answers_of(model, image_MDHW, present, keeps, device=device, precision=precision):
-        yield answer.logits_RDHW
-
-
 @torch.inference_mode()
 def answers_of(
     model: Model,
@@ -145,9 +131,23 @@ def answers_of(
         if logits is None:
             return
         kept, left_out = without_small_components(logits, window.least_component)
-        edge = window.stride**3
-        left_out = LeftOut(left_out.components, left_out.voxels * edge, left_out.largest * edge)
+        finer = window.stride**3  # Voxels of the image in one of the model's.
+        left_out = LeftOut(left_out.components, left_out.voxels * finer, left_out.largest * finer)
         yield Answer(_at_full_size(kept, window, image_MDHW.shape[1:]), left_out)
+
+
+def region_logits_of(
+    model: Model,
+    image_MDHW: Array,
+    present: Sequence[bool],
+    keeps: Sequence[Sequence[bool]],
+    *,
+    device: torch.device,
+    precision: str = "auto",
+) -> Iterator[Array]:
+    """Yield, for each subset, the logits alone of what ``answers_of`` yields; the arguments are its own."""
+    for answer in answers_of(model, image_MDHW, present, keeps, device=device, precision=precision):
+        yield answer.logits_RDHW
 
 
 def _on_model_grid(model: Model, image: Tensor, present_BM: Tensor, keeps_SM: Tensor) -> Iterator[Tensor]:
@@ -195,10 +195,10 @@ def without_small_components(logits_1RDHW: Tensor, share: float) -> tuple[Tensor
     ndimage.label((logits_1RDHW[0, 0] > 0).cpu().numpy(), output=labels)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0  # What lies outside is no component.
-    few = (sizes > 0) & (sizes < share * sizes.max())
-    small = torch.from_numpy(few[labels]).to(logits_1RDHW.device)
-    left_out = LeftOut(int(few.sum()), int(sizes[few].sum()), int(sizes[few].max(initial=0)))
-    return torch.where(small, -logits_1RDHW.abs(), logits_1RDHW), left_out
+    small = (sizes > 0) & (sizes < share * sizes.max())
+    inside = torch.from_numpy(small[labels]).to(logits_1RDHW.device)
+    left_out = LeftOut(int(small.sum()), int(sizes[small].sum()), int(sizes[small].max(initial=0)))
+    return torch.where(inside, -logits_1RDHW.abs(), logits_1RDHW), left_out
 
 
 def _at_full_size(logits: Tensor, window: Window, shape: Sequence[int]) -> Array:

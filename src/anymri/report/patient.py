@@ -55,7 +55,7 @@ def write_patient_page(path: Path, summary: Mapping[str, Any], preview_png: Path
         rings=rings(task),
         rows=_rows(summary, task),
         left_out=_left_out(summary, task),
-        trust=_trust(summary),
+        trust=_trust(summary, task),
         durations=[(step.replace("_", " "), f"{seconds:.1f} s") for step, seconds in summary["seconds"].items()],
         picture=base64.b64encode(picture).decode("ascii"),
         alternative=_alternative(summary),
@@ -79,24 +79,29 @@ def _rows(summary: Mapping[str, Any], task: Task) -> list[dict[str, str]]:
     ]
 
 
-def _trust(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _trust(summary: Mapping[str, Any], task: Task) -> dict[str, Any]:
     """Return what the Dice to expect rests on and what would help; empty if nothing is known of it."""
     trust, helpful = summary.get("trust"), summary.get("most_helpful") or {}
     if not trust:
         return {}
+    several = len(task.modalities.subset(summary["modalities_used"]).missing) > 1  # Of one alone it would say nothing.
     rows = [
         {
             "region": region,
             "modality": best["modality"] + (f" ({', '.join(best['alike'])} about as much)" if best["alike"] else ""),
             "mean": signed(best["mean"]),
             "gain": " to ".join(map(signed, best["gain"])),
-            "best": f"{best['best']:.0%}",
+            "best": f"{best['best']:.0%}" if several else "",
         }
         if best
         else {"region": region, "modality": "none", "mean": "", "gain": "", "best": ""}
         for region, best in helpful.items()
     ]
-    errors = {r: how["error"] for r, how in (summary.get("calibration") or {}).items() if len(how.get("error", ())) == 3}
+    errors = {
+        r: how["error"]
+        for r, how in (summary.get("calibration") or {}).items()
+        if {"after", "single_patient"} <= how["error"].keys()
+    }
     off = {name: ", ".join(f"{error[name]:.1%} of {r}" for r, error in errors.items()) for name in ("after", "single_patient")}
     missed = [
         f"{found['unwarned']} of {found['poor']} of {region}" for region, found in trust["poor_masks"].items() if found["poor"]

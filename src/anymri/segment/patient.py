@@ -205,9 +205,9 @@ def segment_visit(visit: Visit, model: Model, options: Options) -> Segmentation:
     bits = np.bitwise_or.reduce([m.astype(np.uint8) << r for r, m in enumerate(masks)])
     labelled = Volume(labels_from_bits(bits, scheme, task).astype(np.uint8), native)
     clock.lap("restore")
-    left_out = _small(answer.left_out, model, opened)
+    left_out = _left_out(answer.left_out, model, opened)
     summary = (
-        _summary(visit.name, task, opened, regions, said=said, also=[_told(left_out, task), namesake(model)])
+        _summary(visit.name, task, opened, regions, said=said, also=[_warning_of(left_out, task), namesake(model)])
         | {"left_out": left_out}
         | made_by(model, options)
         | {"inputs": inputs, "seconds": clock.seconds}
@@ -292,8 +292,8 @@ def _class_mask(result: Segmentation) -> Volume:
     return Volume(classes, result.mask.grid)
 
 
-def _small(left_out: LeftOut, model: Model, opened: Opened) -> dict[str, Any]:
-    """Return what summary.json says of small components."""
+def _left_out(left_out: LeftOut, model: Model, opened: Opened) -> dict[str, Any]:
+    """Return what summary.json says of small components that are not in the mask."""
     voxel_ml = opened.grid.voxel_ml
     return {
         "components": left_out.components,
@@ -303,7 +303,7 @@ def _small(left_out: LeftOut, model: Model, opened: Opened) -> dict[str, Any]:
     }
 
 
-def _told(left_out: Mapping[str, Any], task: Task) -> str:
+def _warning_of(left_out: Mapping[str, Any], task: Task) -> str:
     """Return a warning of components that were left out; empty if none is as large as a lesion that is measured."""
     if left_out["largest_ml"] < LESION_ML:
         return ""
